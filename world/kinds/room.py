@@ -1,0 +1,77 @@
+"""Shapes on a floor that recedes: which is closer to the camera, which is closer to another."""
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import permutations
+
+from world.canvas import Canvas
+from world.lexicon import COLOURS, SHAPES, a
+from world.scene import Question
+
+WALL, FLOOR = (196, 206, 220), (150, 124, 96)
+HORIZON = 0.34
+DEPTHS = ("near", "middle", "far")
+BASE = {"near": 0.93, "middle": 0.66, "far": 0.46}
+RADIUS = {"near": 0.15, "middle": 0.1, "far": 0.06}
+
+
+@dataclass(frozen=True, order=True)
+class Standing:
+    """A shape that stands on the floor in one of four columns, at one of three depths."""
+
+    colour: str
+    shape: str
+    depth: str
+    column: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.colour} {self.shape}"
+
+
+@dataclass(frozen=True)
+class Room:
+    """Two or three shapes of different colours and shapes; a nearer one is drawn larger and lower."""
+
+    things: tuple[Standing, ...]
+
+    def draw(self, canvas: Canvas, rng: random.Random) -> None:
+        canvas.rectangle(0, 0, 1, HORIZON, WALL)
+        canvas.rectangle(0, HORIZON, 1, 1, FLOOR)
+        for end in (-0.8, 0.0, 1.0, 1.8):
+            canvas.line(0.5 + (end - 0.5) * 0.25, HORIZON, end, 1, (120, 96, 72))
+        for thing in sorted(self.things, key=lambda t: BASE[t.depth]):
+            x = (thing.column * 2 + 1) / 8 + rng.uniform(-0.02, 0.02)
+            r = RADIUS[thing.depth]
+            canvas.ellipse(x, BASE[thing.depth], r, 0.3 * r, (90, 72, 54))
+            canvas.shape(thing.shape, x, BASE[thing.depth] - r, r, COLOURS[thing.colour])
+
+    def caption(self, rng: random.Random) -> str:
+        parts = [f"{a(t.name)} {'in the middle' if t.depth == 'middle' else t.depth}" for t in self.things]
+        rng.shuffle(parts)
+        return f"a room with {' and '.join(parts)}"
+
+    def questions(self, rng: random.Random) -> Iterator[Question]:
+        del rng
+        for one, other in permutations(self.things, 2):
+            if one.depth != other.depth:
+                closer = one if BASE[one.depth] > BASE[other.depth] else other
+                text = f"Which object is closer to the camera, the {one.name} or the {other.name}?"
+                yield Question("depth", text, closer.name, (one.name, other.name))
+        for target, one, other in permutations(self.things, 3):
+            if _gap(target, one) != _gap(target, other):
+                closer = one if _gap(target, one) < _gap(target, other) else other
+                text = f"Which object is closer to the {target.name}, the {one.name} or the {other.name}?"
+                yield Question("distance", text, closer.name, (one.name, other.name))
+
+
+def _gap(one: Standing, other: Standing) -> float:
+    """Distance on the floor, in columns; a step in depth counts as two columns."""
+    return abs(one.column - other.column) + 2 * abs(DEPTHS.index(one.depth) - DEPTHS.index(other.depth))
+
+
+def sample_room(rng: random.Random) -> Room:
+    n = rng.choice((2, 2, 3))
+    picks = zip(rng.sample(list(COLOURS), n), rng.sample(SHAPES, n), rng.sample(range(4), n), strict=True)
+    return Room(tuple(sorted(Standing(c, s, rng.choice(DEPTHS), column) for c, s, column in picks)))
