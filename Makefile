@@ -1,0 +1,63 @@
+# Two commands on a fresh machine: `make demo` runs the study, `make test` proves the code. `make help` lists the rest.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+SOURCES := constraints.txt requirements-dev.txt $(wildcard packages/*/pyproject.toml)
+EDITABLE := -e packages/distill -e packages/vlm -e "packages/evalsuite[torch,clip,mlflow]" -e "packages/analysis[features,mlflow]"
+
+export UV_SYSTEM_CERTS = 1
+export MLFLOW_DISABLE_TELEMETRY = true
+export MLFLOW_ALLOW_PICKLE_DESERIALIZATION = false
+export DVC_NO_ANALYTICS = 1
+export WDS_SECURE = 1
+export HF_HUB_OFFLINE = 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint check ui clean wheels study real constraints
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+
+setup: $(STAMP) ## create .venv with the four packages and the pipeline's tools
+
+$(STAMP): $(SOURCES)
+	@$(PYTHON) pipeline/preflight.py
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
+	@echo "Installing (about a minute, several GB the first time) ..."
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode -c constraints.txt -r requirements-dev.txt $(EDITABLE) \
+	  || $(BIN)/python -m pip install --quiet -c constraints.txt -r requirements-dev.txt $(EDITABLE)
+	@touch $@
+
+demo: setup ## run the study on the embedded world and say where to look
+	@$(BIN)/python -m pipeline.demo
+
+test: setup ## all tests, the whole pipeline at its smallest sizes among them
+	@$(BIN)/python -m pytest -q -n 2 --dist loadgroup
+
+lint: setup
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports && $(BIN)/mypy packages/*/src pipeline world
+
+check: test lint ## what CI runs
+
+ui: setup ## the MLflow UI on loopback
+	@$(BIN)/python -m pipeline.ui
+
+wheels: setup ## the four wheels, in dist/
+	@rm -rf dist
+	@for p in distill vlm evalsuite analysis; do $(BIN)/uv build --quiet --wheel --out-dir dist packages/$$p || exit 1; done
+	@ls dist
+
+study: setup ## distillation over seeds and student architectures (up to an hour)
+	@$(BIN)/python -m pipeline.study
+
+real: setup ## the same stages on real data, where that is present
+	@$(BIN)/python -m pipeline.real
+
+constraints: setup ## resolve the pins again
+	@$(BIN)/uv pip compile --quiet --universal --no-annotate --no-header --python-version 3.11 \
+	  packages/*/pyproject.toml --all-extras requirements-dev.txt -o constraints.txt
+	@! grep -n '://' constraints.txt
+
+clean: ## remove what the study wrote; .venv stays (remove it by hand)
+	@rm -rf data out runs mlruns mlflow.db build dist .dvc/cache .dvc/tmp .mypy_cache .ruff_cache .import_linter_cache

@@ -1,0 +1,30 @@
+"""Copy the files of `contract/shared` into the four packages; `--check` only compares."""
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("distill", "vlm", "evalsuite", "analysis")
+
+
+def copies() -> list[tuple[Path, Path]]:
+    """Each shared file with each of its copies."""
+    return [
+        (source, ROOT / "packages" / package / "src" / f"kd_{package}" / source.name)
+        for source in sorted((ROOT / "contract" / "shared").glob("*.py"))
+        for package in PACKAGES
+    ]
+
+
+def stale() -> list[Path]:
+    """Copies that are missing or differ."""
+    return [copy for source, copy in copies() if not copy.exists() or copy.read_bytes() != source.read_bytes()]
+
+
+if __name__ == "__main__":
+    if "--check" in sys.argv:
+        if differing := stale():
+            sys.exit(f"These differ from contract/shared; run python contract/sync.py: {', '.join(map(str, differing))}")
+    else:
+        for source, copy in copies():
+            copy.write_bytes(source.read_bytes())

@@ -1,0 +1,3 @@
+"""kd-analysis."""
+
+__version__ = "0.1.0"

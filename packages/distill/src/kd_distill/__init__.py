@@ -1,0 +1,3 @@
+"""kd-distill."""
+
+__version__ = "0.1.0"

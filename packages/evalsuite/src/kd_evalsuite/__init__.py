@@ -1,0 +1,3 @@
+"""kd-evalsuite."""
+
+__version__ = "0.1.0"

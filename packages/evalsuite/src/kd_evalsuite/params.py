@@ -1,0 +1,131 @@
+"""Read one section of params.yaml into a frozen model; every mistake is reported with its line and the nearest name.
+
+This file is the same in every package; its source is contract/shared/params.py.
+"""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.error import YAMLError
+
+
+class Params(BaseModel):
+    """Base of every section: frozen, unknown keys refused, no silent conversion of strings to numbers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+
+class ParamsError(ValueError):
+    """The parameters are wrong; the message has one line for each mistake."""
+
+
+Section = TypeVar("Section", bound=BaseModel)
+
+
+def load_section(path: Path, section: str, model: type[Section], overrides: Sequence[str] = ()) -> Section:
+    """The top-level `section` of the YAML 1.2 file `path`, validated.
+
+    Args:
+        path: params.yaml.
+        section: Its top-level key.
+        model: What the section must look like.
+        overrides: `key.path=value` within the section, the value in YAML; applied before validation.
+
+    Raises:
+        ParamsError: If the file, the section, a key, a type or a range is wrong.
+    """
+    whole = _parse(path)
+    if section not in whole:
+        raise ParamsError(f"{path}: expected a top-level section {section!r}, found {', '.join(map(str, whole)) or 'nothing'}.")
+    data = whole[section]
+    for override in overrides:
+        _apply(data, override, section)
+    try:
+        return model.model_validate(_plain(data))
+    except ValidationError as error:
+        lines = [_explain(path, section, data, model, problem) for problem in error.errors()]
+        raise ParamsError("\n".join(lines)) from None
+
+
+def _parse(path: Path) -> CommentedMap:
+    if not path.is_file():
+        raise ParamsError(f"Expected a parameter file at {path}, found none. Pass --params FILE.")
+    try:
+        whole = YAML(typ="rt").load(path)
+    except YAMLError as error:
+        raise ParamsError(f"{path}: not valid YAML: {error}") from None
+    if not isinstance(whole, CommentedMap):
+        raise ParamsError(f"{path}: expected a mapping of sections at the top level.")
+    return whole
+
+
+def _apply(data: Any, override: str, section: str) -> None:
+    key, equals, value = override.partition("=")
+    parts = key.removeprefix(f"{section}.").split(".")
+    if not equals or not all(parts):
+        raise ParamsError(f"--set expects key.path=value, got {override!r}.")
+    node = data
+    for depth, part in enumerate(parts):
+        if not isinstance(node, Mapping) or (depth < len(parts) - 1 and part not in node):
+            raise ParamsError(f"--set {key}: no such key{_nearest(part, node if isinstance(node, Mapping) else ())}")
+        if depth < len(parts) - 1:
+            node = node[part]
+    node[parts[-1]] = YAML(typ="safe").load(value)
+
+
+def _plain(node: Any) -> Any:
+    """The same data in builtin types."""
+    if isinstance(node, Mapping):
+        return {str(k): _plain(v) for k, v in node.items()}
+    if isinstance(node, Sequence) and not isinstance(node, str):
+        return [_plain(v) for v in node]
+    return float(node) if isinstance(node, float) else node
+
+
+def _explain(path: Path, section: str, data: Any, model: type[BaseModel], problem: Any) -> str:
+    loc = tuple(problem["loc"])
+    name = ".".join([section, *map(str, loc)])
+    where = f"{path}:{_line(data, loc)}: {name}"
+    if problem["type"] == "extra_forbidden":
+        return f"{where}: unknown key{_nearest(str(loc[-1]), _known_keys(model, loc[:-1]))}"
+    if problem["type"] == "missing":
+        return f"{where}: missing; it has no default"
+    return f"{where}: {problem['msg']} (got {problem['input']!r})"
+
+
+def _line(data: Any, loc: Sequence[Any]) -> int:
+    """The line of the deepest node of `loc` that stands in the file."""
+    node, line = data, 1
+    for part in loc:
+        if not isinstance(node, CommentedMap | CommentedSeq):
+            break
+        try:
+            line = (node.lc.key(part) if isinstance(node, CommentedMap) else node.lc.item(part))[0] + 1
+            node = node[part]
+        except (KeyError, IndexError, TypeError):
+            break
+    return line
+
+
+def _known_keys(model: Any, loc: Sequence[Any]) -> list[str]:
+    """The field names of the model that `loc` leads to, through mappings, sequences and unions."""
+    if not loc:
+        return list(getattr(model, "model_fields", {}))
+    head, *tail = loc
+    fields = getattr(model, "model_fields", None)
+    if fields is not None:
+        return _known_keys(fields[head].annotation, tail) if head in fields else []
+    inner = [a for a in get_args(model) if hasattr(a, "model_fields") or get_args(a)]
+    return [key for a in inner for key in _known_keys(a, tail)]
+
+
+def _nearest(word: str, known: Any) -> str:
+    known = list(map(str, known))
+    if close := difflib.get_close_matches(word, known, n=1, cutoff=0.5):
+        return f"; did you mean {close[0]!r}?"
+    return f"; known: {', '.join(known)}" if known else ""
