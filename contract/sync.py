@@ -4,15 +4,19 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("distill", "vlm", "evalsuite", "analysis")
+USERS = {
+    "params.py": ("distill", "vlm", "evalsuite", "analysis"),
+    "tracking.py": ("distill", "vlm", "evalsuite", "analysis"),
+    "journal.py": ("distill", "vlm"),
+}
 
 
 def copies() -> list[tuple[Path, Path]]:
     """Each shared file with each of its copies."""
     return [
-        (source, ROOT / "packages" / package / "src" / f"kd_{package}" / source.name)
-        for source in sorted((ROOT / "contract" / "shared").glob("*.py"))
-        for package in PACKAGES
+        (ROOT / "contract" / "shared" / name, ROOT / "packages" / package / "src" / f"kd_{package}" / name)
+        for name, packages in USERS.items()
+        for package in packages
     ]
 
 
@@ -24,7 +28,9 @@ def stale() -> list[Path]:
 if __name__ == "__main__":
     if "--check" in sys.argv:
         if differing := stale():
-            sys.exit(f"These differ from contract/shared; run python contract/sync.py: {', '.join(map(str, differing))}")
+            sys.exit(
+                f"These differ from contract/shared; run python contract/sync.py: {', '.join(map(str, differing))}"
+            )
     else:
         for source, copy in copies():
             copy.write_bytes(source.read_bytes())

@@ -41,7 +41,8 @@ def load_section(path: Path, section: str, model: type[Section], overrides: Sequ
     """
     whole = _parse(path)
     if section not in whole:
-        raise ParamsError(f"{path}: expected a top-level section {section!r}, found {', '.join(map(str, whole)) or 'nothing'}.")
+        found = ", ".join(map(str, whole)) or "nothing"
+        raise ParamsError(f"{path}: expected a top-level section {section!r}, found {found}.")
     data = whole[section]
     for override in overrides:
         _apply(data, override, section)
