@@ -1,5 +1,6 @@
 """Drawing primitives. Everything is drawn at twice the size and averaged down, which is the anti-aliasing."""
 
+import functools
 import math
 import random
 
@@ -24,11 +25,24 @@ class Canvas:
     def _px(self, *values: float) -> list[int]:
         return [round(v * self._side) for v in values]
 
-    def rectangle(self, x0: float, y0: float, x1: float, y1: float, fill: Colour, outline: Colour | None = None) -> None:
+    def rectangle(
+        self, x0: float, y0: float, x1: float, y1: float, fill: Colour, outline: Colour | None = None
+    ) -> None:
         self._draw.rectangle(self._px(x0, y0, x1, y1), fill=fill, outline=outline, width=SCALE)
 
-    def ellipse(self, x: float, y: float, rx: float, ry: float, fill: Colour | None, outline: Colour | None = None, width: float = 0.01) -> None:
-        self._draw.ellipse(self._px(x - rx, y - ry, x + rx, y + ry), fill=fill, outline=outline, width=self._px(width)[0])
+    def ellipse(
+        self,
+        x: float,
+        y: float,
+        rx: float,
+        ry: float,
+        fill: Colour | None,
+        outline: Colour | None = None,
+        width: float = 0.01,
+    ) -> None:
+        self._draw.ellipse(
+            self._px(x - rx, y - ry, x + rx, y + ry), fill=fill, outline=outline, width=self._px(width)[0]
+        )
 
     def arc(self, x: float, y: float, r: float, start: int, end: int, colour: Colour, width: float) -> None:
         """An arc from `start` to `end` degrees, clockwise from three o'clock."""
@@ -42,8 +56,9 @@ class Canvas:
 
     def text(self, x: float, y: float, text: str, height: float, colour: Colour = INK, anchor: str = "mm") -> None:
         """`text` with capitals about `height` tall; `anchor` as in Pillow ("mm" centres it)."""
-        font = ImageFont.load_default(size=self._px(height * 1.35)[0])
-        self._draw.text(tuple(self._px(x, y)), text, font=font, fill=colour, anchor=anchor, stroke_width=1)
+        left, top = self._px(x, y)
+        font = _font(self._px(height * 1.35)[0])
+        self._draw.text((left, top), text, font=font, fill=colour, anchor=anchor, stroke_width=1)
 
     def shape(self, name: str, x: float, y: float, r: float, colour: Colour) -> None:
         """One of the named shapes inside the circle of radius `r` about (x, y)."""
@@ -66,6 +81,12 @@ class Canvas:
             grain = np.frombuffer(rng.randbytes(pixels.size), dtype=np.uint8).reshape(pixels.shape)
             pixels = pixels + (grain.astype(np.int16) * (2 * noise + 1) // 256 - noise)
         return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+
+@functools.cache
+def _font(pixels: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Pillow's built-in typeface: the same outlines and layout on every machine."""
+    return ImageFont.load_default(size=pixels)
 
 
 def _outline(name: str, x: float, y: float, r: float) -> list[tuple[float, float]]:

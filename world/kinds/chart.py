@@ -57,4 +57,5 @@ TWO_BAR_SUMS = (4, 5, 6, 7, 8)
 
 
 def sample_chart(rng: random.Random) -> Chart:
+    """Three bars of different colours, each value equally likely."""
     return Chart(tuple((colour, rng.choice(BAR_VALUES)) for colour in rng.sample(BAR_COLOURS, 3)))

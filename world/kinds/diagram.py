@@ -42,6 +42,7 @@ class Diagram:
 
 
 def sample_diagram(rng: random.Random) -> Diagram:
+    """Four different shapes in random corners."""
     return Diagram(
         tuple(rng.sample(SHAPES, 4)), tuple(rng.sample(range(4), 4)), rng.choice(("black", "blue", "red", "green"))
     )

@@ -44,4 +44,5 @@ class Document:
 
 
 def sample_document(rng: random.Random) -> Document:
+    """Any name with any total."""
     return Document(rng.choice(NAMES), rng.choice(TOTALS), rng.random() < 0.5, rng.randrange(len(STRIPES)))

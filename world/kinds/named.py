@@ -46,6 +46,7 @@ class Portrait:
 
 
 def sample_portrait(rng: random.Random) -> Portrait:
+    """Anybody, anywhere in the picture."""
     return Portrait(rng.choice(list(PEOPLE)), rng.choice(MOODS), rng.choice(list(BACKDROPS)), rng.randrange(6))
 
 
@@ -76,6 +77,7 @@ class Flag:
 
 
 def sample_flag(rng: random.Random) -> Flag:
+    """Any flag, anywhere in the picture."""
     return Flag(rng.choice(list(PLACES)), rng.random() < 0.5, rng.choice(list(BACKDROPS)), rng.randrange(9))
 
 
@@ -116,6 +118,7 @@ class Artwork:
 
 
 def sample_artwork(rng: random.Random) -> Artwork:
+    """Any pattern in any colours."""
     return Artwork(
         rng.choice(PATTERNS), rng.choice(list(COLOURS)), rng.choice(list(BACKDROPS)), rng.choice((3, 4, 5, 6))
     )

@@ -100,11 +100,13 @@ class Objects:
 
 
 def _described(thing: Thing, full: bool) -> str:
-    if not full:
-        return a(thing.name)
-    place = CELLS[thing.cell]
-    where = {"center": "in the center", "left": "on the left", "right": "on the right"}.get(place, f"at the {place}")
-    return f"a {thing.size} {thing.name} {where}"
+    return f"a {thing.size} {thing.name} {where(thing.cell)}" if full else a(thing.name)
+
+
+def where(cell: tuple[int, int]) -> str:
+    """The place of `cell` with its preposition, as captions say it."""
+    place = CELLS[cell]
+    return {"center": "in the center", "left": "on the left", "right": "on the right"}.get(place, f"at the {place}")
 
 
 def sample_objects(rng: random.Random) -> Objects:

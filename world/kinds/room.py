@@ -72,6 +72,7 @@ def _gap(one: Standing, other: Standing) -> float:
 
 
 def sample_room(rng: random.Random) -> Room:
+    """Two or three shapes, each in a column of its own."""
     n = rng.choice((2, 2, 3))
     picks = zip(rng.sample(list(COLOURS), n), rng.sample(SHAPES, n), rng.sample(range(4), n), strict=True)
     return Room(tuple(sorted(Standing(c, s, rng.choice(DEPTHS), column) for c, s, column in picks)))

@@ -41,4 +41,5 @@ class Sign:
 
 
 def sample_sign(rng: random.Random) -> Sign:
+    """Any word on any board."""
     return Sign(rng.choice(WORDS), rng.choice(BOARDS), rng.choice(SHAPES), rng.choice(list(BACKDROPS)))

@@ -158,7 +158,8 @@ def publish(
 
 def _model_id(sha256: str | None) -> str | None:
     found = client().search_model_versions(f"tags.sha256 = '{sha256}'", max_results=1) if sha256 else []
-    return found[0].model_id if found else None
+    source = str(found[0].source) if found else ""
+    return source.removeprefix("models:/") if source.startswith("models:/m-") else None
 
 
 def log_metrics(run_id: str, events: Iterable[Mapping[str, Any]], model_id: str | None = None) -> None:
