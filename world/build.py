@@ -1,0 +1,97 @@
+"""The whole world: which files there are, drawn by several processes, put in place at once."""
+
+import multiprocessing
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from world.classes import write_classes
+from world.pairs import write_pairs_shard
+from world.params import WorldParams
+from world.picture import Pen
+
+MARK = Path("classes", "classnames.txt")  # every finished world has it
+
+
+@dataclass(frozen=True)
+class Job:
+    """One part of the world that can be made alone, in any process and order."""
+
+    name: str
+    write: Callable[[Path], None]
+
+
+def jobs(params: WorldParams) -> list[Job]:
+    """Everything to do, with what each part needs bound to it; `write` takes the root of the world."""
+    return [*_pairs(params), _classes(params)]
+
+
+def _pen(params: WorldParams) -> Pen:
+    return Pen(params.image_size, params.jpeg_quality, params.noise)
+
+
+def _pairs(params: WorldParams) -> Iterator[Job]:
+    step = params.pairs.shard_size
+    for folder, split, count in (("pairs", "train", params.pairs.train), ("pairs_test", "test", params.pairs.test)):
+        for shard, start in enumerate(range(0, count, step)):
+            write = partial(
+                write_pairs_shard,
+                shard=shard,
+                indices=range(start, min(start + step, count)),
+                split=split,
+                seed=params.seed,
+                mix=params.mix,
+                pen=_pen(params),
+            )
+            yield Job(f"{folder}/{shard:05d}", partial(_under, write, folder))
+
+
+def _classes(params: WorldParams) -> Job:
+    write = partial(write_classes, images_per_class=params.classes.images_per_class, seed=params.seed, pen=_pen(params))
+    return Job("classes", partial(_under, write, "classes"))
+
+
+def _under(write: Callable[[Path], None], folder: str, root: Path) -> None:
+    write(root / folder)
+
+
+def check_replaceable(out: Path) -> None:
+    """Refuse to replace a folder that holds something else.
+
+    Raises:
+        ValueError: If `out` exists and is neither an empty folder nor a world.
+    """
+    if out.exists() and not (out.is_dir() and ((out / MARK).is_file() or not any(out.iterdir()))):
+        raise ValueError(f"Expected {out} to be missing, empty or an earlier world, found other files. Choose --out.")
+
+
+def build(params: WorldParams, out: Path) -> Iterator[str]:
+    """Make the world and put it at `out` in one step, in place of an earlier one; yields the name of each finished job.
+
+    Raises:
+        ValueError: If `out` holds something else.
+    """
+    check_replaceable(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
+        fresh = Path(scratch, "new")
+        fresh.mkdir()
+        yield from _run(jobs(params), fresh, params.workers)
+        if out.exists():
+            out.rename(Path(scratch, "old"))
+        fresh.rename(out)
+
+
+def _run(todo: list[Job], root: Path, workers: int) -> Iterator[str]:
+    if workers == 1:
+        yield from (_finish(root, job) for job in todo)
+        return
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+        yield from pool.imap_unordered(partial(_finish, root), todo)
+
+
+def _finish(root: Path, job: Job) -> str:
+    job.write(root)
+    return job.name

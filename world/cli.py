@@ -1,0 +1,52 @@
+"""`python -m world`: generate the world."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from contract.shared.params import ParamsError, load_section
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def main(
+    params: Annotated[Path, typer.Option(help="File with a section `world`.")] = Path("params.yaml"),
+    out: Annotated[Path, typer.Option(help="Folder to write; an earlier world there is replaced.")] = Path(
+        "data/world"
+    ),
+    set_: Annotated[list[str] | None, typer.Option("--set", help="key.path=value within the section.")] = None,
+    dry_run: Annotated[bool, typer.Option(help="Check the parameters, list the parts, write nothing.")] = False,
+) -> None:
+    """Generate the small world: image-text pairs, a classification set, conversations, text and 16 benchmarks.
+
+    The same parameters give the same bytes on every machine.
+
+    Examples:
+        python -m world --params params.yaml
+
+        python -m world --params params.yaml --out data/tiny --set pairs.train=200 --set workers=1
+    """
+    from world.build import build, check_replaceable, jobs  # drawing libraries load only when needed
+    from world.params import WorldParams
+
+    console = Console(stderr=True)
+    try:
+        section = load_section(params, "world", WorldParams, set_ or ())
+        check_replaceable(out)
+    except (ParamsError, ValueError) as error:
+        console.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(2) from None
+    todo = [job.name for job in jobs(section)]
+    if dry_run:
+        typer.echo("\n".join(todo))
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as progress:
+        bar = progress.add_task("world", total=len(todo))
+        for name in build(section, out):
+            progress.update(bar, advance=1, description=f"world: {name}")
+    typer.echo(out)
