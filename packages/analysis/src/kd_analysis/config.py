@@ -1,0 +1,33 @@
+"""The section `analysis` of params.yaml."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from kd_analysis.params import Params
+
+
+class PairParams(Params):
+    """A student and the teacher it is compared with: reference files, `models:/...` or plain folders."""
+
+    student: str
+    teacher: str
+
+
+class AnalysisParams(Params):
+    """What is measured and how sure the report is."""
+
+    tap: Literal["pooled", "embed"] = Field("pooled", description="Where features are read: before or after the head.")
+    estimators: tuple[Literal["debiased", "biased"], ...] = Field(("debiased", "biased"), min_length=1)
+    tasks: Literal["all"] | tuple[str, ...] = Field("all", description="Benchmark folders to take images from.")
+    benchmarks: Path = Field(Path("data/world/benchmarks"), description="One folder a task.")
+    max_images: int | None = Field(None, ge=5, description="Images a task at most; null for all.")
+    refs: Path = Field(Path("refs"), description="Where references of students and teachers are discovered.")
+    pairs: Literal["discovered"] | tuple[PairParams, ...] = "discovered"
+    level: float = Field(0.95, gt=0.5, lt=1, description="Coverage of every interval.")
+    n_bootstrap: int = Field(2000, ge=200)
+    seed: int = Field(0, ge=0, description="Of resampling and of the untrained students.")
+    encoders: dict[str, str] = Field(
+        default_factory=dict, description="VLM name: its encoder's name, where the VLM's name does not tell."
+    )

@@ -1,0 +1,156 @@
+"""Read what the evaluation wrote: `scores.json` and `items.jsonl` of each model (contract/README.md, "Evaluation")."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from kd_analysis.clustered import REDUCTIONS, Clustered, clustered
+from kd_analysis.names import Name, parse
+
+ZEROSHOT = "zeroshot"
+REPRODUCED = 1e-6
+
+
+class InputError(ValueError):
+    """An input folder or file is missing or not of the agreed form; the message says which and what to do."""
+
+
+class Score(BaseModel):
+    """One metric of one model on one benchmark; `value`, `stderr` and `chance` lie on the scale [0, `best`]."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+    benchmark: str
+    benchmark_version: str = ""
+    metric: str
+    value: float
+    best: float = Field(gt=0)
+    stderr: float
+    n: int = Field(gt=0)
+    n_unparsed: int = 0
+    top_answer_share: float | None = None
+    chance: float | None = None
+
+    @property
+    def percent(self) -> float:
+        return 100 * self.value / self.best
+
+    @property
+    def percent_stderr(self) -> float:
+        return 100 * self.stderr / self.best
+
+    @property
+    def percent_chance(self) -> float | None:
+        return None if self.chance is None else 100 * self.chance / self.best
+
+
+class ModelRef(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+    kind: str
+    name: str
+    sha256: str
+
+
+class ScoresFile(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+    form: Literal["kd-scores/1"] = Field(alias="schema")
+    model: ModelRef
+    blind: bool = False
+    scores: tuple[Score, ...] = Field(min_length=1)
+
+
+class ItemLine(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+    task: str
+    id: str | int
+    cluster: str | int
+    score: float = Field(ge=0, le=1)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One evaluated model: its scores by task (the first metric of each) and the score of every item."""
+
+    ref: ModelRef
+    name: Name
+    blind: bool
+    scores: dict[str, Score]
+    items: dict[str, list[tuple[str, float]]]  # task -> (cluster, score)
+
+    @property
+    def key(self) -> str:
+        return f"{self.ref.name}{'-blind' if self.blind else ''}"
+
+
+def read_scored(folder: Path) -> list[Scored]:
+    """Every model under `folder`, sorted by name.
+
+    Raises:
+        InputError: If there is no model, a file is missing or malformed, two folders hold the same model, or items do
+            not cover a task that has a score.
+    """
+    found = sorted(folder.glob("*/scores.json"))
+    if not found:
+        raise InputError(f"Expected model folders with scores.json in {folder}, found none. Run the evaluation first.")
+    models = [_read_one(path.parent) for path in found]
+    keys = [m.key for m in models]
+    if doubled := sorted({k for k in keys if keys.count(k) > 1}):
+        raise InputError(f"{folder}: several folders hold {', '.join(doubled)}; keep one of each.")
+    return sorted(models, key=lambda m: m.key)
+
+
+def _read_one(folder: Path) -> Scored:
+    path = folder / "scores.json"
+    try:
+        whole = ScoresFile.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise InputError(f"{path}: {where}: {first['msg']}.") from None
+    scores: dict[str, Score] = {}
+    for score in whole.scores:
+        scores.setdefault(score.benchmark, score)
+    items = _read_items(folder / "items.jsonl")
+    if missing := sorted(scores.keys() - items.keys()):
+        raise InputError(f"{folder}/items.jsonl: expected items of {', '.join(missing)}, found none.")
+    return Scored(whole.model, parse(whole.model.name), whole.blind, scores, items)
+
+
+def _read_items(path: Path) -> dict[str, list[tuple[str, float]]]:
+    if not path.is_file():
+        raise InputError(f"Expected the scores of items at {path}, found none. Run the evaluation again.")
+    items: dict[str, list[tuple[str, float]]] = {}
+    with path.open() as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                row: Any = json.loads(line)
+                item = ItemLine.model_validate(row)
+            except (json.JSONDecodeError, ValidationError) as error:
+                raise InputError(f"{path}:{number}: expected {{task, id, cluster, score}}: {error}") from None
+            items.setdefault(item.task, []).append((str(item.cluster), item.score))
+    return items
+
+
+# ---------------------------------------------------------------- from items to suites
+
+
+def reductions(models: Sequence[Scored]) -> dict[str, str | None]:
+    """For each task the reduction of items that gives back the recorded value of every model; None if there is none."""
+    tasks = {task for model in models for task in model.scores}
+    return {task: _reduction(task, [m for m in models if task in m.scores]) for task in sorted(tasks)}
+
+
+def _reduction(task: str, models: Sequence[Scored]) -> str | None:
+    for name in REDUCTIONS:
+        gaps = (abs(clustered(m.items[task], name).score - m.scores[task].value / m.scores[task].best) for m in models)
+        if all(gap < REPRODUCED for gap in gaps):
+            return name
+    return None
+
+
+def suite(model: Scored, how: dict[str, str | None]) -> dict[str, Clustered]:
+    """The clustered items of each task of a model; where no reduction gives the recorded value, the mean of items."""
+    return {task: clustered(model.items[task], how[task] or "mean of items") for task in model.scores}

@@ -1,0 +1,182 @@
+"""Errors and tests for scores: clustered intervals, paired differences, the Average of tasks, seeds, multiplicity.
+
+Everything is in score units (1 = all right); a caller that shows points multiplies by 100.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from scipy import stats as distributions
+
+from kd_analysis.clustered import Clustered, Suite, average, mean_suite
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with its standard error and interval, and what the interval covers.
+
+    Attributes:
+        method: How the interval was made, in words for the reader.
+        seeds: How many training seeds stand behind the value; with one, training variance is not covered.
+    """
+
+    value: float
+    se: float
+    low: float
+    high: float
+    level: float
+    method: str
+    seeds: int = 1
+
+    @property
+    def verdict(self) -> str:
+        """Whether the value is above zero: yes, no (the interval lies below), or not resolvable (it holds zero)."""
+        return "yes" if self.low > 0 else "no" if self.high < 0 else "not resolvable"
+
+    @property
+    def p(self) -> float:
+        """Two-sided, by the normal approximation."""
+        return float(2 * distributions.norm.sf(abs(self.value) / self.se)) if self.se > 0 else float(self.value == 0)
+
+
+# ---------------------------------------------------------------- one suite, or the difference of two
+
+
+def sandwich_se(task: Clustered) -> float:
+    """The cluster-robust standard error of one task's score; NaN with a single cluster."""
+    count = len(task.ids)
+    if count < 2:
+        return math.nan
+    residual = task.points - task.score * task.weight
+    return math.sqrt(count / (count - 1) * float(residual @ residual)) / float(task.weight.sum())
+
+
+def average_se(suite: Suite) -> float:
+    """The standard error of the Average over these very tasks: items are drawn anew, tasks are not."""
+    return math.sqrt(sum(sandwich_se(task) ** 2 for task in suite.values())) / len(suite)
+
+
+def normal(suite: Suite, level: float = 0.95) -> Estimate:
+    """The Average of a suite (or of a difference of suites, or of one task) with its normal interval."""
+    value, se = average(suite), average_se(suite)
+    half = distributions.norm.ppf(0.5 + level / 2) * se
+    return Estimate(value, se, value - half, value + half, level, "items, clustered")
+
+
+def bootstrap(
+    suite: Suite,
+    rng: np.random.Generator,
+    *,
+    n_bootstrap: int = 2000,
+    level: float = 0.95,
+    resample_tasks: bool = False,
+) -> Estimate:
+    """The Average with a percentile interval from resampled clusters.
+
+    Args:
+        suite: Scores, or a difference of scores (then both models get the same resample: the comparison is paired).
+        rng: The only source of randomness.
+        n_bootstrap: How many resamples.
+        level: Coverage, for instance 0.95.
+        resample_tasks: Draw the tasks too (hierarchical): the interval then speaks of other tasks of this kind, not
+            only of other items.
+    """
+    names = sorted(suite)
+    draws = np.stack([_resampled_scores(suite[name], rng, n_bootstrap) for name in names])
+    if resample_tasks:
+        picked = rng.integers(len(names), size=(len(names), n_bootstrap))
+        draws = np.take_along_axis(draws, picked, axis=0)
+    means = draws.mean(axis=0)
+    low, high = np.quantile(means, [0.5 - level / 2, 0.5 + level / 2])
+    method = "bootstrap over tasks and items" if resample_tasks else "bootstrap over items"
+    return Estimate(average(suite), float(means.std(ddof=1)), float(low), float(high), level, method)
+
+
+def _resampled_scores(task: Clustered, rng: np.random.Generator, n_bootstrap: int) -> Float[np.ndarray, " b"]:
+    count = len(task.ids)
+    scores = np.empty(n_bootstrap)
+    step = max(1, 2_000_000 // count)  # bounds memory at 16 MB
+    for start in range(0, n_bootstrap, step):
+        draw = rng.multinomial(count, np.full(count, 1 / count), size=min(step, n_bootstrap - start))
+        scores[start : start + step] = (draw @ task.points) / (draw @ task.weight)
+    return scores
+
+
+# ---------------------------------------------------------------- seeds
+
+
+def t_interval(values: Sequence[float], level: float = 0.95) -> Estimate:
+    """Mean, standard error and Student's interval over training seeds; NaN error with one value."""
+    count, mean = len(values), float(np.mean(values))
+    if count < 2:
+        return Estimate(mean, math.nan, math.nan, math.nan, level, "one seed", 1)
+    se = float(np.std(values, ddof=1)) / math.sqrt(count)
+    half = float(distributions.t.ppf(0.5 + level / 2, count - 1)) * se
+    return Estimate(mean, se, mean - half, mean + half, level, f"{count} seeds", count)
+
+
+def items_and_seeds(suites: Sequence[Suite], level: float = 0.95) -> Estimate:
+    """The mean over training seeds, with item and seed variance added.
+
+    All seeds are scored on the same items, so the spread between seeds holds no item error: the variance of the mean is
+    that of the seed-averaged items plus sd^2 / k. Degrees of freedom by Welch and Satterthwaite. With one suite this is
+    `normal`.
+
+    Args:
+        suites: One a seed: scores or paired differences.
+        level: Coverage.
+    """
+    mean = mean_suite(suites)
+    if len(suites) == 1:
+        return normal(mean, level)
+    count, value, item_var = len(suites), average(mean), average_se(mean) ** 2
+    seed_var = float(np.var([average(s) for s in suites], ddof=1)) / count
+    total = item_var + seed_var
+    clusters = sum(len(task.ids) for task in mean.values())
+    spread = seed_var**2 / (count - 1) + item_var**2 / max(1, clusters - len(mean))
+    freedom = total**2 / spread if spread > 0 else math.inf
+    half = float(distributions.t.ppf(0.5 + level / 2, freedom)) * math.sqrt(total)
+    return Estimate(value, math.sqrt(total), value - half, value + half, level, f"items and {count} seeds", count)
+
+
+# ---------------------------------------------------------------- tests
+
+
+def mcnemar(one: Sequence[bool], two: Sequence[bool]) -> tuple[int, int, float]:
+    """Exact McNemar test of two models on the same items.
+
+    Returns:
+        How many only the first got right, how many only the second, and the two-sided p.
+    """
+    if len(one) != len(two):
+        raise ValueError(f"Expected the same items on both sides, got {len(one)} and {len(two)}.")
+    first = sum(bool(a) and not b for a, b in zip(one, two, strict=True))
+    second = sum(bool(b) and not a for a, b in zip(one, two, strict=True))
+    if first + second == 0:
+        return 0, 0, 1.0
+    p = 2 * float(distributions.binom.cdf(min(first, second), first + second, 0.5))
+    return first, second, min(1.0, p)
+
+
+def holm(p_values: Mapping[str, float]) -> dict[str, float]:
+    """Holm's adjusted p of a family of tests, under the same names."""
+    adjusted, running = {}, 0.0
+    for rank, name in enumerate(sorted(p_values, key=lambda key: p_values[key])):
+        running = max(running, min(1.0, (len(p_values) - rank) * p_values[name]))
+        adjusted[name] = running
+    return {name: adjusted[name] for name in p_values}
+
+
+def sign_test(differences: Sequence[float]) -> tuple[int, int, int, float]:
+    """How many are positive, negative and zero, and the exact two-sided p of the signs."""
+    up, down = sum(d > 0 for d in differences), sum(d < 0 for d in differences)
+    p = float(distributions.binomtest(up, up + down).pvalue) if up + down else 1.0
+    return up, down, len(differences) - up - down, p
+
+
+def minimum_detectable_difference(se: float, level: float = 0.95, power: float = 0.8) -> float:
+    """The true difference that a two-sided test with this standard error finds with probability `power`."""
+    return float(distributions.norm.ppf(0.5 + level / 2) + distributions.norm.ppf(power)) * se
