@@ -1,0 +1,77 @@
+"""The items of a task from a folder, whole or cut to a number, and a check of everything before work starts."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kd_evalsuite.items import DataError, Item
+from kd_evalsuite.tables import data_digest
+from kd_evalsuite.tasks import task_named
+
+
+@dataclass(frozen=True, slots=True)
+class TaskData:
+    """The items of one task, and the digest of the files they came from."""
+
+    key: str
+    items: Sequence[Item]
+    sha256: str
+
+
+def load_task(root: Path, key: str, *, limit: int | None = None, pictures: bool = True) -> TaskData:
+    """The items of task `key` in `root/key`.
+
+    Args:
+        root: One folder a task.
+        limit: About how many items: whole clusters are taken, in the order of a hash, until there are so many. A larger
+            limit takes the same ones and more. The order of the file is kept.
+        pictures: Whether to read image bytes.
+
+    Raises:
+        DataError: If files, columns or values are not what the public dataset has.
+    """
+    folder = root / key
+    try:
+        items = task_named(key).read(folder, pictures)
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{folder}: a row is not as in the public dataset: {type(error).__name__}: {error}") from error
+    ids = [item.id for item in items]
+    if len(set(ids)) < len(ids):
+        raise DataError(f"{folder}: expected ids to be unique, {len(ids) - len(set(ids))} are repeated.")
+    return TaskData(key, _cut(items, limit), data_digest(folder))
+
+
+def load_all(root: Path, keys: Iterable[str], *, limit: int | None = None, pictures: bool = True) -> list[TaskData]:
+    """All tasks; every problem is reported at once.
+
+    Raises:
+        DataError: With one line for each task that cannot be read.
+    """
+    loaded, problems = [], []
+    for key in keys:
+        try:
+            loaded.append(load_task(root, key, limit=limit, pictures=pictures))
+        except DataError as error:
+            problems.append(f"{key}: {error}")
+    if problems:
+        raise DataError("\n".join(problems))
+    return loaded
+
+
+def _cut(items: list[Item], limit: int | None) -> list[Item]:
+    if limit is None or len(items) <= limit:
+        return items
+    sizes: dict[str, int] = {}
+    for item in items:
+        sizes[item.cluster or item.id] = sizes.get(item.cluster or item.id, 0) + 1
+    kept: set[str] = set()
+    n = 0
+    for cluster in sorted(sizes, key=lambda c: hashlib.sha256(c.encode()).digest()):
+        if n >= limit:
+            break
+        kept.add(cluster)
+        n += sizes[cluster]
+    return [item for item in items if (item.cluster or item.id) in kept]

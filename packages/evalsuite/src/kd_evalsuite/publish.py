@@ -1,0 +1,82 @@
+"""Scores as MLflow metrics, linked to the model by the digest of its files. Needs the extra `mlflow`, not torch."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from kd_evalsuite.average import AVERAGE
+from kd_evalsuite.items import DataError
+from kd_evalsuite.predictions import MANIFEST, read_manifest
+from kd_evalsuite.records import Score, Scores
+from kd_evalsuite.score import ITEMS, SCORES, read_scores
+
+
+def score_folders(folders: Sequence[Path]) -> list[Path]:
+    """The folders with scores: the given ones, or those below them.
+
+    Raises:
+        DataError: If a given folder leads to none.
+    """
+    found = []
+    for folder in folders:
+        below = [folder] if (folder / SCORES).is_file() else sorted(p.parent for p in folder.glob(f"*/{SCORES}"))
+        if not below:
+            raise DataError(f"Expected {SCORES} in {folder} or in folders below it, found none.")
+        found.extend(below)
+    return found
+
+
+def metrics_of(scores: Sequence[Score]) -> dict[str, float]:
+    """`eval/<task>/<metric>` with `.stderr` and `.n`; values in their own unit."""
+    out: dict[str, float] = {}
+    for score in scores:
+        name = f"eval/{score.benchmark}/{score.metric}"
+        out |= {name: score.value, f"{name}.stderr": score.stderr, f"{name}.n": float(score.n)}
+    return out
+
+
+def publish_folder(folder: Path) -> str:
+    """Record the scores of one folder as a run of experiment `eval`; a second time finds the first.
+
+    A blind model's metrics are not linked to the model: they would stand beside the sighted ones under the same name.
+
+    Returns:
+        The run's id.
+    """
+    from kd_evalsuite import tracking
+
+    scores = read_scores(folder)
+    key = hashlib.sha256((folder / SCORES).read_bytes()).hexdigest()
+    return tracking.publish(
+        "eval",
+        key,
+        run_name(scores),
+        params=_params(folder, scores),
+        metrics=metrics_of(scores.scores),
+        tags={"kd.model": scores.model.name, "sha256": scores.model.sha256, "kd.blind": str(scores.blind).lower()},
+        model_sha256=None if scores.blind else scores.model.sha256,
+        datasets=_datasets(folder),
+        artifacts=[path for name in (SCORES, ITEMS) if (path := folder / name).is_file()],
+    )
+
+
+def run_name(scores: Scores) -> str:
+    """The model's name, with `-blind` where it was not shown the images."""
+    return scores.model.name + ("-blind" if scores.blind else "")
+
+
+def _params(folder: Path, scores: Scores) -> dict[str, object]:
+    versions = {s.benchmark: s.benchmark_version for s in scores.scores if s.benchmark != AVERAGE}
+    params: dict[str, object] = {"model": scores.model.name, "blind": scores.blind}
+    params |= {f"version/{benchmark}": version for benchmark, version in versions.items()}
+    if (folder / MANIFEST).is_file():
+        manifest = read_manifest(folder)
+        params |= {"protocol": manifest.protocol, "prompts": manifest.prompts, "limit": manifest.limit}
+    return params
+
+
+def _datasets(folder: Path) -> list[dict[str, str]]:
+    if not (folder / MANIFEST).is_file():
+        return []
+    tasks = read_manifest(folder).tasks
+    return [{"name": key, "digest": task.data_sha256, "path": key} for key, task in tasks.items()]

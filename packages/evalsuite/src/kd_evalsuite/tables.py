@@ -1,0 +1,154 @@
+"""Rows of a benchmark folder in the forms in which the public datasets come: parquet, jsonl, json, tsv, csv."""
+
+import csv
+import hashlib
+import json
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from kd_evalsuite.items import DataError
+
+Row = dict[str, Any]
+SPLITS = ("train", "validation", "val", "dev", "testmini", "testdev", "test")
+
+
+def read_rows(
+    folder: Path,
+    *,
+    split: str = "test",
+    required: Sequence[str] = (),
+    rename: dict[str, str] | None = None,
+    pictures: bool = True,
+    below: str = "",
+) -> list[Row]:
+    """All rows of the split, in the order of the sorted files.
+
+    Args:
+        folder: The benchmark's folder; files may lie in subfolders, as on the Hub.
+        split: Where files are named after splits (`test-00000-of-00001.parquet`), the one to take.
+        required: Columns that must be there (after renaming).
+        rename: Other public spellings of a column, `{theirs: ours}`; ours wins where both stand.
+        pictures: Whether to read image bytes; without, an image cell of a parquet file only says that it is there.
+        below: Take only files whose folder's name contains this.
+
+    Raises:
+        DataError: If no file is found, or a column is missing; the message lists what is there.
+    """
+    files = _files(folder, split, below)
+    rows: list[Row] = []
+    for file in files:
+        found = READERS[file.suffix](file, pictures)
+        for row in found:
+            for theirs, ours in (rename or {}).items():
+                if ours not in row and theirs in row:
+                    row[ours] = row[theirs]
+        _require(file, found, required)
+        rows.extend(found)
+    if not rows:
+        raise DataError(f"Expected rows in {folder}, found none.")
+    return rows
+
+
+def data_files(folder: Path) -> list[Path]:
+    """Every file of a benchmark, sorted."""
+    return sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
+
+
+def data_digest(folder: Path) -> str:
+    """The sha256 over names and contents of all files of a benchmark."""
+    whole = hashlib.sha256()
+    for file in data_files(folder):
+        with file.open("rb") as stream:
+            whole.update(f"{hashlib.file_digest(stream, 'sha256').hexdigest()}  {file.relative_to(folder)}\n".encode())
+    return whole.hexdigest()
+
+
+def _files(folder: Path, split: str, below: str) -> list[Path]:
+    if not folder.is_dir():
+        raise DataError(f"Expected a benchmark folder at {folder}, found none.")
+    everything = [p for p in data_files(folder) if below in p.parent.name]
+    for suffix in READERS:
+        files = [p for p in everything if p.suffix == suffix]
+        if chosen := [p for p in files if _split_of(p) == split] or [p for p in files if _split_of(p) == ""]:
+            return chosen
+    where = f"{folder}/*{below}*" if below else str(folder)
+    names = ", ".join(p.name for p in data_files(folder)[:8]) or "nothing"
+    raise DataError(f"Expected {' or '.join(READERS)} files of split {split!r} in {where}, found {names}.")
+
+
+def _split_of(file: Path) -> str:
+    head = file.name.split("-")[0].split(".")[0]
+    return head if head in SPLITS and ("-of-" in file.name or file.stem == head) else ""
+
+
+def _require(file: Path, rows: Sequence[Row], required: Sequence[str]) -> None:
+    if rows and (missing := [c for c in required if c not in rows[0]]):
+        raise DataError(f"{file}: expected columns {', '.join(missing)}; found {', '.join(map(str, rows[0]))}.")
+
+
+def _parquet(file: Path, pictures: bool) -> list[Row]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.ParquetFile(file)
+        columns = [c for f in table.schema_arrow for c in _leaves(f, pictures)]
+        rows: list[Row] = table.read(columns=columns).to_pylist()
+    except pa.ArrowException as error:
+        raise DataError(f"{file}: not a readable parquet file: {error}") from None
+    return rows
+
+
+def _leaves(field: Any, pictures: bool) -> list[str]:
+    """The parquet columns to read of one field: of an image without its picture, the path alone."""
+    names = {f.name for f in field.type} if str(field.type).startswith("struct") else set()
+    if pictures or names != {"bytes", "path"}:
+        return [field.name]
+    return [f"{field.name}.path"]
+
+
+def _jsonl(file: Path, pictures: bool) -> list[Row]:
+    try:
+        return [json.loads(line) for line in file.read_text().splitlines() if line.strip()]
+    except json.JSONDecodeError as error:
+        raise DataError(f"{file}: not valid JSON lines: {error}") from None
+
+
+def _json(file: Path, pictures: bool) -> list[Row]:
+    """A list of rows, or a mapping from id to row (the id then stands in column `id`)."""
+    try:
+        data = json.loads(file.read_text())
+    except json.JSONDecodeError as error:
+        raise DataError(f"{file}: not valid JSON: {error}") from None
+    rows = [{"id": key, **row} for key, row in data.items()] if isinstance(data, dict) else data
+    if not all(isinstance(row, dict) for row in rows):
+        raise DataError(f"{file}: expected a list of objects, or a mapping from ids to objects.")
+    return list(rows)
+
+
+def _separated(delimiter: str, file: Path, pictures: bool) -> list[Row]:
+    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
+    with file.open(newline="", encoding="utf-8-sig") as stream:
+        return [dict(row) for row in csv.DictReader(stream, delimiter=delimiter)]
+
+
+READERS: dict[str, Callable[[Path, bool], list[Row]]] = {
+    ".parquet": _parquet,
+    ".jsonl": _jsonl,
+    ".json": _json,
+    ".tsv": partial(_separated, "\t"),
+    ".csv": partial(_separated, ","),
+}
+
+
+def present(value: Any) -> bool:
+    """Whether a cell holds something; datasets write nothing as null, an empty text or the word nan."""
+    return value is not None and str(value).strip() not in ("", "nan")
+
+
+def texts(values: Iterable[Any]) -> tuple[str, ...]:
+    """The cells as text."""
+    return tuple(str(v) for v in values)

@@ -1,0 +1,57 @@
+"""ChartQA: questions on charts, written by people (human_test) or by a model (augmented_test).
+
+Masry et al., ChartQA, Findings of ACL 2022.
+"""
+
+from pathlib import Path
+
+from kd_evalsuite import judges
+from kd_evalsuite.items import Item, Prompt, content_id, distinct, picture_of
+from kd_evalsuite.metrics import Metric, category_mean, items_mean
+from kd_evalsuite.tables import read_rows
+from kd_evalsuite.tasks.base import WORD_TOKENS, Task, asked
+
+NUMBER_OR_PHRASE = "Answer the question using a single number or phrase."
+
+
+def read(folder: Path, pictures: bool) -> list[Item]:
+    """Columns type, question, answer (text, or a list of one), image; or the original query, label, imgname."""
+    rename = {"query": "question", "label": "answer", "imgname": "image"}
+    rows = read_rows(folder, required=("question", "answer"), rename=rename, pictures=pictures)
+    golds = [tuple(map(str, a)) if isinstance(a := row["answer"], list) else (str(a),) for row in rows]
+    keys = [content_id(row.get("type"), row["question"], *gold) for row, gold in zip(rows, golds, strict=True)]
+    items = []
+    for key, row, gold in zip(distinct(keys), rows, golds, strict=True):
+        picture = picture_of(row.get("image"), folder)
+        items.append(
+            Item(
+                id=key,
+                question=row["question"],
+                gold=gold,
+                pictures=(picture,) if picture else (),
+                category=str(row.get("type") or ""),
+            )
+        )
+    return items
+
+
+def cambrian(item: Item) -> Prompt:
+    """The question and the wish for a number or phrase."""
+    return asked(item.question, NUMBER_OR_PHRASE, pictures=item.pictures)
+
+
+TASK = Task(
+    key="chartqa",
+    group="OCR & Chart",
+    source="lmms-lab/ChartQA test",
+    size=2500,
+    max_new_tokens=WORD_TOKENS,
+    read=read,
+    prompts={"cambrian": cambrian},
+    metrics={
+        "paper": (
+            Metric("relaxed_accuracy", judges.relaxed, items_mean),
+            Metric("relaxed_accuracy_by_type", judges.relaxed, category_mean),
+        ),
+    },
+)

@@ -1,0 +1,64 @@
+"""RealWorldQA: photographs, many from cars; letters, words and numbers as answers.
+
+xAI, 2024.
+"""
+
+import re
+from pathlib import Path
+
+from kd_evalsuite import judges
+from kd_evalsuite.items import Item, Prompt, content_id, distinct, picture_of
+from kd_evalsuite.metrics import Metric, Verdict, items_mean
+from kd_evalsuite.tables import read_rows
+from kd_evalsuite.tasks.base import WORD_TOKENS, Task, asked
+
+_OPTION = re.compile(r"^\(?([A-Z])[.)]\s*(.+?)\s*$", re.MULTILINE)
+
+
+def read(folder: Path, pictures: bool) -> list[Item]:
+    """Columns image, question (ends with its own instruction, may list options), answer (letter, word or number)."""
+    rows = read_rows(folder, required=("question", "answer"), pictures=pictures)
+    keys = [content_id(row["question"], row["answer"]) for row in rows]
+    items = []
+    for key, row in zip(distinct(keys), rows, strict=True):
+        picture = picture_of(row.get("image"), folder)
+        gold = str(row["answer"]).strip()
+        items.append(
+            Item(
+                id=key,
+                question=row["question"],
+                gold=(gold,),
+                choices=_choices(row["question"], gold),
+                pictures=(picture,) if picture else (),
+            )
+        )
+    return items
+
+
+def _choices(question: str, gold: str) -> tuple[str, ...]:
+    """The options listed in the question, where the gold is a letter; yes and no, where it is one of these."""
+    if re.fullmatch("[A-Z]", gold):
+        return tuple(text for _, text in _OPTION.findall(question))
+    return ("Yes", "No") if gold.lower() in ("yes", "no") else ()
+
+
+def cambrian(item: Item) -> Prompt:
+    """The question as it is."""
+    return asked(item.question, pictures=item.pictures)
+
+
+def judge(reply: str, item: Item) -> Verdict:
+    """A letter where the gold is one, else equal text."""
+    return judges.choice(reply, item) if re.fullmatch("[A-Z]", item.gold[0]) else judges.exact(reply, item)
+
+
+TASK = Task(
+    key="realworldqa",
+    group="Vision-Centric",
+    source="lmms-lab/RealWorldQA test",
+    size=765,
+    max_new_tokens=WORD_TOKENS,
+    read=read,
+    prompts={"cambrian": cambrian},
+    metrics={"paper": (Metric("accuracy", judge, items_mean),)},
+)

@@ -1,0 +1,122 @@
+"""From a reply to an answer. Total functions: any text gives an answer or None, and None is never a guess.
+
+`letter` is what the protocol `paper` uses wherever an option is asked for. In this order, the first that applies wins:
+
+1. the reply is one letter, alone or in brackets, with or without a final mark: `b`, `(B)`, `B.`, `**B**`;
+2. it starts with a letter that is marked off: `B. green`, `(B) green`, `B) green`, `B: …`, a letter on a line of its
+   own, or a capital other than the articles A and I followed by a word (`B because …`);
+3. it names a letter after "answer", "option" or "choice": `The answer is (B).`; the last such phrase counts;
+4. it contains exactly one of the option texts as whole words, and names no other letter;
+5. exactly one capital letter stands alone in it.
+
+Letters beyond the number of options do not count. Two candidates at the same step are no answer.
+"""
+
+import re
+from collections.abc import Sequence
+
+EXTRACTOR_VERSION = "1"
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+LIMIT = 20_000  # characters of a reply that are looked at
+
+_ALONE = re.compile(r"[(\[{<]?\s*([A-Za-z])\s*[)\]}>]?\s*[.,:;!)]*", re.ASCII)
+_START = re.compile(r"(?:[(\[]([A-Za-z])[)\]]|([A-Za-z])[.):,](?=\s|$|[A-Z(])|([A-Za-z])\s*\n|([B-HJ-Z])\s+(?=[a-z]))")
+_PHRASE = re.compile(
+    r"\b(?:answer|option|choice)\b(?:\s+(?:is|would be|should be|must be))?\s*[:=]?\s*(?:option\s+)?"
+    r"[(\[\"'*]*([A-Za-z])(?![A-Za-z0-9'’])",
+    re.IGNORECASE,
+)
+_SPACES = re.compile(r"\s+")
+
+
+def letter(reply: str, choices: Sequence[str]) -> str | None:
+    """The capital letter of the option that `reply` chooses (rules above), or None."""
+    known = LETTERS[: len(choices)] or LETTERS
+    text = reply[:LIMIT].strip().strip("*_`\"'").strip()
+    if match := _ALONE.fullmatch(text):
+        return _known(match[1], known)
+    if match := _START.match(text):
+        found = next(g for g in match.groups() if g)
+        rival = [x for x in _isolated(text[match.end() :], known) if x != found] if match[4] else []
+        if not rival or _and_or_free(text):
+            return _known(found, known)
+    if phrases := [m for m in _PHRASE.finditer(text) if _is_letter(m, text)]:
+        return _known(phrases[-1][1], known)
+    named = _named(text, choices)
+    alone = _isolated(text, known)
+    if len(named) == 1:
+        return named[0] if not [x for x in alone if x not in (named[0], "A", "I")] else None
+    return alone[0] if len(alone) == 1 and not named and alone[0] not in "AI" else None
+
+
+def _is_letter(match: re.Match[str], text: str) -> bool:
+    """Whether the letter of an answer phrase is one: not the article of `the answer is a dog`."""
+    rest = text[match.end() :].strip(".)]!*\"' ")
+    article = match[1] in "AI" and re.match(r"\s+[a-z]", text[match.end() :]) is not None
+    return (match[1].isupper() and not article) or not rest
+
+
+def _known(found: str, known: str) -> str | None:
+    return found.upper() if found.upper() in known else None
+
+
+def _and_or_free(text: str) -> bool:
+    """Whether the reply does not weigh two letters (`B or C`)."""
+    return not re.match(r"[A-Z]\s+(?:or|and)\s+[A-Z]\b", text)
+
+
+def _isolated(text: str, known: str) -> list[str]:
+    found = re.findall(r"(?<![A-Za-z0-9'’])([A-Z])(?![A-Za-z0-9'’])", text)
+    return sorted({x for x in found if x in known})
+
+
+def _named(text: str, choices: Sequence[str]) -> list[str]:
+    """Letters of the options whose text stands in the reply; a text inside a longer one that does is not counted."""
+    plain = f" {words(text)} "
+    inside = {LETTERS[i]: words(c) for i, c in enumerate(choices[:26]) if words(c) and f" {words(c)} " in plain}
+    return [k for k, v in inside.items() if not any(v != w and f" {v} " in f" {w} " for w in inside.values())]
+
+
+def words(text: str) -> str:
+    """Lower case, punctuation at the edges of words removed, one space between words."""
+    return " ".join(w for w in (part.strip(".,:;!?()[]{}\"'*`") for part in text.lower().split()) if w)
+
+
+def yes_no(reply: str) -> str | None:
+    """`Yes` or `No`: the first word, or a lone y or n, or the only one of the two in the reply; else None."""
+    tokens = re.findall(r"[a-z]+", reply[:LIMIT].lower())
+    if tokens[:1] in (["yes"], ["no"]):
+        return tokens[0].capitalize()
+    if tokens in (["y"], ["n"]):
+        return {"y": "Yes", "n": "No"}[tokens[0]]
+    found = {"yes", "no"} & set(tokens)
+    return found.pop().capitalize() if len(found) == 1 else None
+
+
+def short(reply: str) -> str | None:
+    """A short answer for exact comparison: stripped, lower case, without final dots; None if nothing is left."""
+    return reply[:LIMIT].strip().lower().rstrip(".") or None
+
+
+def collapse(text: str) -> str:
+    """Lower case, stripped, one space between words."""
+    return _SPACES.sub(" ", text[:LIMIT]).strip().lower()
+
+
+def number(text: str) -> float | None:
+    """The number that the whole text is, or None. Thousands separators and units are not numbers."""
+    try:
+        return float(text) if len(text) < 400 else None
+    except ValueError:
+        return None
+
+
+def last_number(reply: str) -> str | None:
+    """The number after the last "answer is", or else the last number in the reply, without thousands separators."""
+    text = reply[:LIMIT]
+    tail = re.split(r"answer(?:\s+is)?\s*[:=]?", text, flags=re.IGNORECASE)[-1]
+    for part in (tail, text):
+        found = re.findall(r"-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][+-]?\d{1,3})?", part)
+        if found:
+            return str((found[0] if part is tail and tail != text else found[-1]).replace(",", ""))
+    return None
