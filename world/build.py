@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from world.benchmarks.suite import BENCHMARKS, write_benchmark
 from world.classes import write_classes
 from world.pairs import write_pairs_shard
 from world.params import WorldParams
@@ -25,7 +26,7 @@ class Job:
 
 def jobs(params: WorldParams) -> list[Job]:
     """Everything to do, with what each part needs bound to it; `write` takes the root of the world."""
-    return [*_pairs(params), _classes(params)]
+    return [*_pairs(params), _classes(params), *_benchmarks(params)]
 
 
 def _pen(params: WorldParams) -> Pen:
@@ -51,6 +52,12 @@ def _pairs(params: WorldParams) -> Iterator[Job]:
 def _classes(params: WorldParams) -> Job:
     write = partial(write_classes, images_per_class=params.classes.images_per_class, seed=params.seed, pen=_pen(params))
     return Job("classes", partial(_under, write, "classes"))
+
+
+def _benchmarks(params: WorldParams) -> Iterator[Job]:
+    for task in BENCHMARKS:
+        write = partial(write_benchmark, task=task, count=params.benchmarks.items, seed=params.seed, pen=_pen(params))
+        yield Job(f"benchmarks/{task}", partial(_under, write, f"benchmarks/{task}"))
 
 
 def _under(write: Callable[[Path], None], folder: str, root: Path) -> None:

@@ -56,6 +56,7 @@ PLACES: dict[str, tuple[str, str, str]] = {  # name: the three stripes of its fl
     "fjord": ("orange", "white", "black"),
 }
 TOTALS = tuple(range(1, 10))
+PICTURES = ("shapes", "room", "sign", "chart", "form", "diagram", "portrait", "flag", "artwork")
 
 
 def a(noun: str) -> str:

@@ -4,9 +4,10 @@ import random
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from world.canvas import Canvas
+from world.lexicon import PICTURES, a
 
 Split = str  # "train" or "test"
 TEST_SHARE = 5  # one content in five belongs to the benchmarks, the others to training
@@ -16,13 +17,41 @@ TEST_SHARE = 5  # one content in five belongs to the benchmarks, the others to t
 class Question:
     """A question about one picture.
 
-    `choices` are all answers that a blind reader must hold equally likely; `answer` is one of them.
+    Attributes:
+        topic: Questions of a topic are balanced together: `answer` is uniform over `choices`, whatever the text says.
+        text: The question, with no word on how to answer it.
+        answer: One of `choices`.
+        choices: All answers that a blind reader must hold equally likely.
+        claims: For each choice the yes-or-no question that is true where the choice is the answer; empty if there are
+            none.
     """
 
     topic: str
     text: str
     answer: str
     choices: tuple[str, ...]
+    claims: tuple[str, ...] = ()
+
+    @property
+    def index(self) -> int:
+        """The position of the answer among the choices."""
+        return self.choices.index(self.answer)
+
+
+def yes_no(question: Question, rng: random.Random) -> tuple[Question, Question]:
+    """The true claim of `question` and one of the false ones, as questions of their own."""
+    false = rng.choice([k for k in range(len(question.choices)) if k != question.index])
+    topic, answers = f"{question.topic}?", ("yes", "no")
+    return (
+        Question(topic, question.claims[question.index], "yes", answers),
+        Question(topic, question.claims[false], "no", answers),
+    )
+
+
+def picture_question(name: str) -> Question:
+    """What kind of picture this is; `name` is one of `PICTURES`."""
+    claims = tuple(f"Does the picture show {p if p == 'shapes' else a(p)}?" for p in PICTURES)
+    return Question("picture", "What does the picture show?", name, PICTURES, claims)
 
 
 class Scene(Protocol):
@@ -38,6 +67,7 @@ class Scene(Protocol):
         """Everything that can be asked about this scene."""
 
 
+AnyScene = TypeVar("AnyScene", bound=Scene)
 Sampler = Callable[[random.Random], Scene]
 
 
@@ -51,30 +81,9 @@ def split_of(scene: Scene) -> Split:
     return "test" if zlib.crc32(repr(scene).encode()) % TEST_SHARE == 0 else "train"
 
 
-def sample(sampler: Sampler, split: Split, rng: random.Random) -> Scene:
+def sample(sampler: Callable[[random.Random], AnyScene], split: Split, rng: random.Random) -> AnyScene:
     """A scene of `split`."""
     while True:
         scene = sampler(rng)
         if split_of(scene) == split:
             return scene
-
-
-def ask(
-    sampler: Sampler, topic: str, split: Split, rng: random.Random, answer_index: int | None = None
-) -> tuple[Scene, Question]:
-    """A scene of `split` and a question of `topic` about it, whose answer is uniform over its choices.
-
-    The position of the answer among the choices is drawn first and scenes are sampled until one fits, so that neither
-    a constant answer nor one guessed from the question alone does better than chance.
-    """
-    target = rng.random() if answer_index is None else None
-    while True:
-        scene = sample(sampler, split, rng)
-        fitting = [
-            q
-            for q in scene.questions(rng)
-            if q.topic == topic
-            and q.choices.index(q.answer) == (int(target * len(q.choices)) if target is not None else answer_index)
-        ]
-        if fitting:
-            return scene, rng.choice(fitting)

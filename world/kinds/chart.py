@@ -7,10 +7,11 @@ from itertools import permutations
 
 from world.canvas import INK, PAPER, Canvas
 from world.lexicon import BAR_COLOURS, BAR_VALUES, COLOURS, a, listed
-from world.scene import Question
+from world.scene import Question, picture_question
 
 LEFT, FLOOR, STEP = 0.16, 0.9, 0.155
 VALUES = tuple(str(v) for v in BAR_VALUES)
+TWO_BAR_SUMS = (4, 5, 6, 7, 8)
 
 
 @dataclass(frozen=True)
@@ -37,23 +38,31 @@ class Chart:
 
     def questions(self, rng: random.Random) -> Iterator[Question]:
         del rng
-        values = dict(self.bars)
         for colour, value in self.bars:
-            yield Question("value", f"What is the value of the {colour} bar?", str(value), VALUES)
-        for kind, pick in (("tallest", max(values.values())), ("shortest", min(values.values()))):
-            owners = [c for c, v in self.bars if v == pick]
-            if len(owners) == 1:
-                yield Question("extreme", f"Which bar is the {kind}?", owners[0], BAR_COLOURS)
+            claims = tuple(f"Is the value of the {colour} bar {v}?" for v in VALUES)
+            yield Question("value", f"What is the value of the {colour} bar?", str(value), VALUES, claims)
+        values = [value for _, value in self.bars]
+        for kind, pick in (("tallest", max(values)), ("shortest", min(values))):
+            if values.count(pick) == 1:
+                claims = tuple(f"Is the {colour} bar the {kind}?" for colour in BAR_COLOURS)
+                owner = self.bars[values.index(pick)][0]
+                yield Question("extreme", f"Which bar is the {kind}?", owner, BAR_COLOURS, claims)
         for (one, v), (other, w) in permutations(self.bars, 2):
-            if v != w:
-                text = f"Is the {one} bar taller than the {other} bar?"
-                yield Question("compare", text, "yes" if v > w else "no", ("yes", "no"))
-            if v + w in TWO_BAR_SUMS:
-                text = f"What is the sum of the {one} bar and the {other} bar?"
-                yield Question("sum", text, str(v + w), tuple(str(s) for s in TWO_BAR_SUMS))
+            yield from _two_bars(one, v, other, w)
+        yield picture_question("chart")
 
 
-TWO_BAR_SUMS = (4, 5, 6, 7, 8)
+def _two_bars(one: str, v: int, other: str, w: int) -> Iterator[Question]:
+    """Questions on a bar of value `v` and another of value `w`."""
+    if v != w:
+        text = f"Is the {one} bar taller than the {other} bar?"
+        yield Question("compare", text, "yes" if v > w else "no", ("yes", "no"))
+    if v + w in TWO_BAR_SUMS:
+        sums = tuple(str(s) for s in TWO_BAR_SUMS)
+        claims = tuple(f"Is the sum of the {one} bar and the {other} bar {s}?" for s in sums)
+        yield Question("sum", f"What is the sum of the {one} bar and the {other} bar?", str(v + w), sums, claims)
+        means = tuple(f"{s / 2:.1f}" for s in TWO_BAR_SUMS)
+        yield Question("mean", f"What is the mean of the {one} bar and the {other} bar?", f"{(v + w) / 2:.1f}", means)
 
 
 def sample_chart(rng: random.Random) -> Chart:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from world.canvas import PAPER, Canvas
 from world.lexicon import COLOURS, LETTERS, SHAPES, listed
-from world.scene import Question
+from world.scene import Question, picture_question
 
 CORNERS = ((0.27, 0.27), (0.73, 0.27), (0.27, 0.75), (0.73, 0.75))
 
@@ -36,9 +36,13 @@ class Diagram:
 
     def questions(self, rng: random.Random) -> Iterator[Question]:
         del rng
+        letters = tuple(letter.lower() for letter in LETTERS)
         for letter, shape in zip(LETTERS, self.shapes, strict=True):
-            yield Question("labelled shape", f"Which shape is labelled {letter}?", shape, SHAPES)
-            yield Question("label", f"Which letter labels the {shape}?", letter.lower(), tuple("abcd"))
+            claims = tuple(f"Is the {other} labelled {letter}?" for other in SHAPES)
+            yield Question("labelled shape", f"Which shape is labelled {letter}?", shape, SHAPES, claims)
+            claims = tuple(f"Is the {shape} labelled {other}?" for other in LETTERS)
+            yield Question("label", f"Which letter labels the {shape}?", letter.lower(), letters, claims)
+        yield picture_question("diagram")
 
 
 def sample_diagram(rng: random.Random) -> Diagram:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from world.canvas import INK, PAPER, Canvas
 from world.lexicon import PEOPLE, TOTALS
-from world.scene import Question
+from world.scene import Question, picture_question
 
 STRIPES = ((230, 230, 240), (240, 230, 225), (228, 240, 228))
 NAMES = tuple(PEOPLE)
@@ -39,8 +39,15 @@ class Document:
 
     def questions(self, rng: random.Random) -> Iterator[Question]:
         del rng
-        yield Question("form name", "What is the name on the form?", self.name, NAMES)
-        yield Question("form total", "What is the total on the form?", str(self.total), tuple(map(str, TOTALS)))
+        claims = tuple(f"Is the name on the form {name}?" for name in NAMES)
+        yield Question("form name", "What is the name on the form?", self.name, NAMES, claims)
+        totals = tuple(map(str, TOTALS))
+        claims = tuple(f"Is the total on the form {total}?" for total in totals)
+        yield Question("form total", "What is the total on the form?", str(self.total), totals, claims)
+        first = "name" if self.name_first else "total"
+        claims = ("Is the name above the total?", "Is the total above the name?")
+        yield Question("form order", "Which comes first on the form, name or total?", first, ("name", "total"), claims)
+        yield picture_question("form")
 
 
 def sample_document(rng: random.Random) -> Document:

@@ -1,19 +1,16 @@
 """Pictures that have a name: portraits of people, flags of places, artworks of a pattern."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from world.canvas import INK, Canvas
 from world.lexicon import BACKDROPS, COLOURS, MOODS, PATTERNS, PEOPLE, PLACES
-from world.scene import Question
+from world.scene import Question, picture_question
 
 
-def _yes_no(topic: str, text: str, true: str, names: tuple[str, ...], rng: random.Random) -> Iterator[Question]:
-    """The same yes/no question with the true name and with another one."""
-    false = rng.choice([n for n in names if n != true])
-    yield Question(topic, text.format(true), "yes", ("yes", "no"))
-    yield Question(topic, text.format(false), "no", ("yes", "no"))
+def _claims(text: str, names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(text.format(name) for name in names)
 
 
 @dataclass(frozen=True)
@@ -40,9 +37,11 @@ class Portrait:
         return rng.choice((f"a portrait of {self.person} who is {self.mood}", f"a portrait of {self.person}"))
 
     def questions(self, rng: random.Random) -> Iterator[Question]:
-        yield Question("person", "Who is in the portrait?", self.person, tuple(PEOPLE))
-        yield Question("mood", "Is the person happy or sad?", self.mood, MOODS)
-        yield from _yes_no("celebrity", "Is the person in the portrait {}?", self.person, tuple(PEOPLE), rng)
+        del rng
+        claims = _claims("Is the person in the portrait {}?", PEOPLE)
+        yield Question("person", "Who is in the portrait?", self.person, tuple(PEOPLE), claims)
+        yield Question("mood", "Is the person happy or sad?", self.mood, MOODS, _claims("Is the person {}?", MOODS))
+        yield picture_question("portrait")
 
 
 def sample_portrait(rng: random.Random) -> Portrait:
@@ -72,8 +71,10 @@ class Flag:
         return rng.choice((f"the flag of {self.place}", f"a {'large' if self.large else 'small'} flag of {self.place}"))
 
     def questions(self, rng: random.Random) -> Iterator[Question]:
-        yield Question("place", "Which place has this flag?", self.place, tuple(PLACES))
-        yield from _yes_no("landmark", "Is this the flag of {}?", self.place, tuple(PLACES), rng)
+        del rng
+        claims = _claims("Is this the flag of {}?", PLACES)
+        yield Question("place", "Which place has this flag?", self.place, tuple(PLACES), claims)
+        yield picture_question("flag")
 
 
 def sample_flag(rng: random.Random) -> Flag:
@@ -113,8 +114,10 @@ class Artwork:
         return f"an artwork of {self.colour} {self.pattern}"
 
     def questions(self, rng: random.Random) -> Iterator[Question]:
-        yield Question("pattern", "Which pattern does the artwork show?", self.pattern, PATTERNS)
-        yield from _yes_no("artwork", "Is this an artwork of {}?", self.pattern, PATTERNS, rng)
+        del rng
+        claims = _claims("Is this an artwork of {}?", PATTERNS)
+        yield Question("pattern", "Which pattern does the artwork show?", self.pattern, PATTERNS, claims)
+        yield picture_question("artwork")
 
 
 def sample_artwork(rng: random.Random) -> Artwork:

@@ -7,10 +7,12 @@ from itertools import permutations
 
 from world.canvas import Canvas
 from world.lexicon import BACKDROPS, CELLS, COLOURS, EDGES, NUMBERS, SHAPES, SIZES, a, listed, plural
-from world.scene import Question
+from world.scene import Question, picture_question
 
 RADIUS = {"small": 0.11, "large": 0.165}
 JITTER = 0.02
+COUNTS = ("1", "2", "3", "4")
+RELATIONS = ("to the left of", "to the right of", "above", "below")
 
 
 @dataclass(frozen=True, order=True)
@@ -33,6 +35,10 @@ class Objects:
 
     backdrop: str
     things: tuple[Thing, ...]
+
+    def __post_init__(self) -> None:
+        if len({thing.cell for thing in self.things}) < len(self.things):
+            raise ValueError(f"Expected every thing in a cell of its own, got {self.things}.")
 
     def draw(self, canvas: Canvas, rng: random.Random) -> None:
         canvas.rectangle(0, 0, 1, 1, BACKDROPS[self.backdrop])
@@ -58,6 +64,7 @@ class Objects:
         yield from self._counts()
         yield from self._places()
         yield from self._relations()
+        yield picture_question("shapes")
 
     def _existence(self, rng: random.Random) -> Iterator[Question]:
         present = {t.name for t in self.things}
@@ -68,35 +75,61 @@ class Objects:
     def _attributes(self) -> Iterator[Question]:
         for thing in self.things:
             if sum(t.shape == thing.shape for t in self.things) == 1:
-                yield Question("colour", f"What color is the {thing.shape}?", thing.colour, tuple(COLOURS))
+                claims = tuple(f"Is the {thing.shape} {colour}?" for colour in COLOURS)
+                yield Question("colour", f"What color is the {thing.shape}?", thing.colour, tuple(COLOURS), claims)
             if sum(t.colour == thing.colour for t in self.things) == 1:
-                yield Question("shape", f"What shape is the {thing.colour} object?", thing.shape, SHAPES)
+                claims = tuple(f"Is the {thing.colour} object {a(shape)}?" for shape in SHAPES)
+                yield Question("shape", f"What shape is the {thing.colour} object?", thing.shape, SHAPES, claims)
 
     def _counts(self) -> Iterator[Question]:
         for shape in sorted({t.shape for t in self.things}):
             n = sum(t.shape == shape for t in self.things)
-            yield Question("count", f"How many {plural(shape)} are there?", str(n), ("1", "2", "3", "4"))
-        yield Question("count", "How many objects are there?", str(len(self.things)), ("1", "2", "3", "4"))
+            yield Question("count", f"How many {plural(shape)} are there?", str(n), COUNTS, _how_many(shape))
+        yield Question("total", "How many objects are there?", str(len(self.things)), COUNTS, _how_many("object"))
 
     def _places(self) -> Iterator[Question]:
         for thing in self._unique_shapes():
             if (place := CELLS[thing.cell]) in EDGES:
-                yield Question("position", f"In which part of the image is the {thing.shape}?", place, EDGES)
+                claims = tuple(f"Is the {thing.shape} at the {edge} of the image?" for edge in EDGES)
+                yield Question("position", f"In which part of the image is the {thing.shape}?", place, EDGES, claims)
 
     def _relations(self) -> Iterator[Question]:
-        for one, other in permutations(self._unique_shapes(), 2):
-            for axis, words in enumerate((("left", "right"), ("above", "below"))):
+        unique = self._unique_shapes()
+        for one, other in permutations(unique, 2):
+            for axis in (0, 1):
                 if one.cell[axis] != other.cell[axis]:
-                    answer = words[one.cell[axis] > other.cell[axis]]
-                    link = "to the left or to the right of" if axis == 0 else "above or below"
-                    yield Question("relation", f"Is the {one.shape} {link} the {other.shape}?", answer, words)
+                    yield from _along(axis, one, other, is_only_pair=len(self.things) == 2)
             if one.size != other.size:
                 larger = one.shape if one.size == "large" else other.shape
                 text = f"Which is larger, the {one.shape} or the {other.shape}?"
-                yield Question("size", text, larger, (one.shape, other.shape))
+                yield Question("size", text, larger, (one.shape, other.shape), _larger(one.shape, other.shape))
 
     def _unique_shapes(self) -> list[Thing]:
         return [t for t in self.things if sum(o.shape == t.shape for o in self.things) == 1]
+
+
+def _how_many(noun: str) -> tuple[str, ...]:
+    return (f"Is there one {noun} in the image?", *(f"Are there {n} {plural(noun)} in the image?" for n in NUMBERS[1:]))
+
+
+def _larger(one: str, other: str) -> tuple[str, str]:
+    return f"Is the {one} larger than the {other}?", f"Is the {other} larger than the {one}?"
+
+
+def _along(axis: int, one: Thing, other: Thing, *, is_only_pair: bool) -> Iterator[Question]:
+    """Where `one` is relative to `other`: along one axis, and overall if they share the other axis' cell."""
+    words, links = (("left", "right"), ("above", "below"))[axis], RELATIONS[2 * axis : 2 * axis + 2]
+    side = int(one.cell[axis] > other.cell[axis])
+    claims = tuple(f"Is the {one.shape} {link} the {other.shape}?" for link in links)
+    choice = "to the left or to the right of" if axis == 0 else "above or below"
+    yield Question("relation", f"Is the {one.shape} {choice} the {other.shape}?", words[side], words, claims)
+    if one.cell[1 - axis] == other.cell[1 - axis]:
+        text = f"Where is the {one.shape} relative to the {other.shape}?"
+        claims = tuple(f"Is the {one.shape} {link} the {other.shape}?" for link in RELATIONS)
+        yield Question("direction", text, words[side], ("left", "right", "above", "below"), claims)
+    if is_only_pair:
+        others = tuple(shape for shape in SHAPES if shape != other.shape)
+        yield Question("neighbour", f"Which shape is {links[side]} the {other.shape}?", one.shape, others)
 
 
 def _described(thing: Thing, full: bool) -> str:

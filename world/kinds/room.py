@@ -7,7 +7,7 @@ from itertools import permutations
 
 from world.canvas import Canvas
 from world.lexicon import COLOURS, SHAPES, a
-from world.scene import Question
+from world.scene import Question, picture_question
 
 WALL, FLOOR = (196, 206, 220), (150, 124, 96)
 HORIZON = 0.34
@@ -36,6 +36,11 @@ class Room:
 
     things: tuple[Standing, ...]
 
+    def __post_init__(self) -> None:
+        for field in ("colour", "shape", "column"):
+            if len({getattr(thing, field) for thing in self.things}) < len(self.things):
+                raise ValueError(f"Expected things that differ in {field}, got {self.things}.")
+
     def draw(self, canvas: Canvas, rng: random.Random) -> None:
         canvas.rectangle(0, 0, 1, HORIZON, WALL)
         canvas.rectangle(0, HORIZON, 1, 1, FLOOR)
@@ -56,14 +61,24 @@ class Room:
         del rng
         for one, other in permutations(self.things, 2):
             if one.depth != other.depth:
-                closer = one if BASE[one.depth] > BASE[other.depth] else other
+                pair = (one, other)
+                closer = max(pair, key=lambda t: BASE[t.depth])
                 text = f"Which object is closer to the camera, the {one.name} or the {other.name}?"
-                yield Question("depth", text, closer.name, (one.name, other.name))
+                claims = tuple(
+                    f"Is the {x.name} closer to the camera than the {y.name}?" for x, y in (pair, pair[::-1])
+                )
+                yield Question("depth", text, closer.name, (one.name, other.name), claims)
         for target, one, other in permutations(self.things, 3):
             if _gap(target, one) != _gap(target, other):
                 closer = one if _gap(target, one) < _gap(target, other) else other
                 text = f"Which object is closer to the {target.name}, the {one.name} or the {other.name}?"
                 yield Question("distance", text, closer.name, (one.name, other.name))
+        for thing in self.things:
+            claims = tuple(f"Is the {thing.shape} {colour}?" for colour in COLOURS)
+            yield Question("colour", f"What color is the {thing.shape}?", thing.colour, tuple(COLOURS), claims)
+        claims = tuple(f"Are there {word} objects in the room?" for word in ("two", "three"))
+        yield Question("room count", "How many objects are in the room?", str(len(self.things)), ("2", "3"), claims)
+        yield picture_question("room")
 
 
 def _gap(one: Standing, other: Standing) -> float:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from world.canvas import INK, Canvas
 from world.lexicon import BACKDROPS, COLOURS, SHAPES, WORDS, a
-from world.scene import Question
+from world.scene import Question, picture_question
 
 BOARDS = ("red", "green", "blue", "yellow", "orange", "white")
 LIGHT = ("yellow", "orange", "white")
@@ -33,11 +33,13 @@ class Sign:
         return rng.choice((f"{a(self.board)} sign that says {self.word}", f"a sign with the word {self.word}"))
 
     def questions(self, rng: random.Random) -> Iterator[Question]:
-        other = rng.choice([w for w in WORDS if w != self.word])
-        yield Question("reading", "What does the sign say?", self.word, WORDS)
-        yield Question("word", f"Does the sign say {self.word}?", "yes", ("yes", "no"))
-        yield Question("word", f"Does the sign say {other}?", "no", ("yes", "no"))
-        yield Question("board", "What color is the sign?", self.board, BOARDS)
+        del rng
+        claims = tuple(f"Does the sign say {word}?" for word in WORDS)
+        yield Question("reading", "What does the sign say?", self.word, WORDS, claims)
+        yield Question(
+            "board", "What color is the sign?", self.board, BOARDS, tuple(f"Is the sign {b}?" for b in BOARDS)
+        )
+        yield picture_question("sign")
 
 
 def sample_sign(rng: random.Random) -> Sign:
