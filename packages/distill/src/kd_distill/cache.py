@@ -1,0 +1,84 @@
+"""Teacher embeddings of every view of every pair, computed once and shared by all students of that teacher."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+DESCRIPTION = "cache.json"
+
+
+@dataclass(frozen=True)
+class CacheInfo:
+    """What the embeddings are of: a cache is used only where all of it fits."""
+
+    schema: str
+    teacher: dict[str, str]
+    data_digest: str
+    seed: int
+    views: int
+    crop_area: float
+    pairs: int
+    width: int
+    scale: float
+
+    def refuse_other(self, data_digest: str, seed: int, views: int, crop_area: float) -> None:
+        """Raise ValueError unless these embeddings are of those crops of those pairs."""
+        expected = {"data_digest": data_digest, "seed": seed, "views": views, "crop_area": crop_area}
+        different = [f"{k}: cache {getattr(self, k)}, run {v}" for k, v in expected.items() if getattr(self, k) != v]
+        if different:
+            raise ValueError(
+                f"The cache of {self.teacher['name']} is of other data ({'; '.join(different)}); "
+                "run `distill cache` again."
+            )
+
+
+class TeacherCache:
+    """A cache folder: `image.npy` (views, pairs, d) and `text.npy` (pairs, d) in float16, and `cache.json`."""
+
+    def __init__(self, folder: Path) -> None:
+        description = folder / DESCRIPTION
+        if not description.is_file():
+            raise FileNotFoundError(f"Expected a teacher cache in {folder}, found none; `distill cache` writes it.")
+        self.info = CacheInfo(**json.loads(description.read_text()))
+        self._image = np.load(folder / "image.npy", mmap_mode="r", allow_pickle=False)
+        self._text = np.load(folder / "text.npy", mmap_mode="r", allow_pickle=False)
+
+    def rows(self, indices: np.ndarray, view: int) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b d"]]:
+        """Unit embeddings of images (in that view) and of texts, float32."""
+        image, text = self._image[view, indices], self._text[indices]
+        return _unit(image), _unit(text)
+
+
+def _unit(rows: np.ndarray) -> Tensor:
+    return torch.nn.functional.normalize(torch.from_numpy(rows.astype(np.float32)), dim=-1)
+
+
+def write_cache(
+    folder: Path,
+    info: CacheInfo,
+    images: Iterator[tuple[int, int, Float[Tensor, "b d"]]],
+    texts: Iterator[tuple[int, Float[Tensor, "b d"]]],
+) -> None:
+    """Write a cache as a whole: `images` yields (view, first row, embeddings), `texts` yields (first row, embeddings)."""
+    part = folder.with_name(folder.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    create = np.lib.format.open_memmap
+    image = create(part / "image.npy", "w+", np.float16, (info.views, info.pairs, info.width))
+    for view, row, z in images:
+        image[view, row : row + len(z)] = z.numpy()
+    text = create(part / "text.npy", "w+", np.float16, (info.pairs, info.width))
+    for row, z in texts:
+        text[row : row + len(z)] = z.numpy()
+    image.flush()
+    text.flush()
+    (part / DESCRIPTION).write_text(json.dumps(asdict(info), indent=1) + "\n")
+    shutil.rmtree(folder, ignore_errors=True)
+    part.rename(folder)

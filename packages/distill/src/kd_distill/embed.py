@@ -1,0 +1,46 @@
+"""Embeddings of pairs: what a teacher's cache and the validation of a run are made of."""
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from kd_distill.losses import contrastive
+from kd_distill.models import encode_text
+from kd_distill.pairs import Pairs
+
+BATCH = 128
+
+
+@torch.inference_mode()
+def embed_images(model: nn.Module, pairs: Pairs, view: int | None) -> Iterator[tuple[int, Float[Tensor, "b d"]]]:
+    """(first row, unit embeddings) of all images in one view, in the order of the shards."""
+    for number, batch in enumerate(pairs.in_order(BATCH, view)):
+        yield number * BATCH, F.normalize(model.encode_image(batch.images).float(), dim=-1)
+
+
+@torch.inference_mode()
+def embed_texts(model: nn.Module, pairs: Pairs) -> Iterator[tuple[int, Float[Tensor, "b d"]]]:
+    """(first row, unit embeddings) of all captions, in the order of the shards."""
+    for row in range(0, len(pairs.shards), BATCH):
+        captions = [pairs.shards.caption(i) for i in range(row, min(row + BATCH, len(pairs.shards)))]
+        yield row, F.normalize(encode_text(model, pairs.tokenize(captions)).float(), dim=-1)
+
+
+@torch.inference_mode()
+def validate(model: nn.Module, pairs: Pairs) -> dict[str, float]:
+    """Contrastive loss in nats and recall@1 in both directions over all held-out pairs at once, whole images."""
+    was_training = model.training
+    model.eval()
+    image = torch.cat([z for _, z in embed_images(model, pairs, None)])
+    text = torch.cat([z for _, z in embed_texts(model, pairs)])
+    model.train(was_training)
+    logits = model.logit_scale.exp() * image @ text.T
+    labels = torch.arange(len(logits))
+    return {
+        "val/loss": contrastive(logits).item(),
+        "val/image_to_text_r1": (logits.argmax(1) == labels).float().mean().item(),
+        "val/text_to_image_r1": (logits.argmax(0) == labels).float().mean().item(),
+    }

@@ -1,0 +1,226 @@
+"""One cell from its parameters to the folder of a registered encoder, and one teacher's cache."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+
+from kd_distill import embed, models
+from kd_distill.cache import CacheInfo, TeacherCache, write_cache
+from kd_distill.config import Cell, Data, Recipe
+from kd_distill.journal import Journal, register
+from kd_distill.pairs import Pairs
+from kd_distill.shards import PairShards
+from kd_distill.task import DistillationTask
+from kd_distill.tracking import JOURNAL, Model, resolve
+from kd_distill.train import train
+
+CROP_SEED = 0  # crops are one for all cells, so that one cache serves them all
+Progress = Callable[[str, int, int], None]  # (what, done, of)
+
+
+def cache_folder(data: Data, teacher: str) -> Path:
+    """Where the embeddings of a teacher stand."""
+    return data.caches / teacher
+
+
+def make_cache(data: Data, teacher: Model, progress: Progress) -> Path:
+    """Embed every view of every training pair with `teacher`; a cache that is already of these is kept."""
+    shards, folder = PairShards(data.train), cache_folder(data, teacher.name)
+    model, config, _ = models.load(teacher.path)
+    info = CacheInfo(
+        schema="kd-cache/1",
+        teacher=teacher.ref,
+        data_digest=shards.digest,
+        seed=CROP_SEED,
+        views=data.views,
+        crop_area=data.crop_area,
+        pairs=len(shards),
+        width=config["embed_dim"],
+        scale=model.logit_scale.exp().item(),
+    )
+    if (folder / "cache.json").is_file() and TeacherCache(folder).info == info:
+        return folder
+    pairs = _pairs(data, shards, config, None)
+
+    def images() -> object:
+        for view in range(data.views):
+            for row, z in embed.embed_images(model, pairs, view):
+                progress(
+                    f"{teacher.name}: image embeddings", view * len(shards) + row + len(z), data.views * len(shards)
+                )
+                yield view, row, z
+
+    write_cache(folder, info, images(), embed.embed_texts(model, pairs))
+    return folder
+
+
+def train_cell(cell: Cell, recipe: Recipe, data: Data, *, out: Path, runs: Path, progress: Progress) -> Path:
+    """Train one cell into `out`/<name>; killed and called again it goes on where its checkpoint stands.
+
+    Raises:
+        Timeout: (filelock) If the same cell is being trained by another process.
+    """
+    from filelock import FileLock
+
+    shards = PairShards(data.train)
+    config = models.read_architecture(cell.architecture)
+    cache = _cache_of(cell, data, shards)
+    key = _key(cell, recipe, data, config, shards, cache)
+    work = runs / f"{cell.name}-{key[:12]}"
+    work.mkdir(parents=True, exist_ok=True)
+    with FileLock(work / "lock", timeout=0):
+        task = _task(cell, recipe, config, cache)
+        pairs = _pairs(data, shards, config, cache)
+        journal = _journal(work, cell, recipe, data, shards, cache)
+        train(
+            task,
+            pairs,
+            weights=recipe.losses,
+            steps=recipe.steps,
+            batch_size=recipe.batch_size,
+            seed=cell.seed,
+            lr=recipe.lr,
+            warmup=recipe.warmup,
+            weight_decay=recipe.weight_decay,
+            betas=recipe.betas,
+            clip_norm=recipe.clip_norm,
+            checkpoint=work / "checkpoint.safetensors",
+            log=journal.metrics,
+            progress=lambda done: progress(cell.name, done, recipe.steps),
+        )
+        held_out = _pairs(data, PairShards(data.val), config, None)
+        journal.metrics(recipe.steps, embed.validate(task.student, held_out))
+        folder = _write(out / cell.name, work, task, config, journal, cell, data)
+        shutil.rmtree(work)
+    return folder
+
+
+def _cache_of(cell: Cell, data: Data, shards: PairShards) -> TeacherCache | None:
+    if cell.teacher is None:
+        return None
+    cache = TeacherCache(cache_folder(data, cell.teacher))
+    if cache.info.teacher["name"] != cell.teacher:
+        raise ValueError(f"{cell.name}: expected a cache of {cell.teacher}, found one of {cache.info.teacher['name']}.")
+    cache.info.refuse_other(shards.digest, CROP_SEED, data.views, data.crop_area)
+    return cache
+
+
+def _key(
+    cell: Cell, recipe: Recipe, data: Data, config: Mapping, shards: PairShards, cache: TeacherCache | None
+) -> str:
+    """A digest of all that the result depends on: a checkpoint is resumed only where all of it is the same."""
+    parts = {
+        "cell": cell.model_dump(mode="json"),
+        "recipe": recipe.model_dump(mode="json"),
+        "views": [data.views, data.crop_area],
+        "architecture": config,
+        "data": shards.digest,
+        "teacher": cache.info.teacher["sha256"] if cache else None,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _task(cell: Cell, recipe: Recipe, config: Mapping, cache: TeacherCache | None) -> DistillationTask:
+    student = models.build(config, cell.seed)
+    if config["vision_cfg"].get("timm_model_name"):
+        student = student.to(memory_format=torch.channels_last)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(cell.seed)  # noqa: TID251  the heads' initial weights
+        return DistillationTask(
+            student,
+            recipe.losses,
+            student_width=config["embed_dim"],
+            teacher_width=cache.info.width if cache else None,
+            teacher_scale=cache.info.scale if cache else 1.0,
+            fd_reduction=recipe.fd_reduction,
+            icl_exp=recipe.icl_exp,
+            precision=recipe.precision,
+        )
+
+
+def _pairs(data: Data, shards: PairShards, config: Mapping, cache: TeacherCache | None) -> Pairs:
+    return Pairs(
+        shards,
+        models.preprocessing_of(config),
+        models.Tokenize(config),
+        seed=CROP_SEED,
+        views=data.views,
+        crop_area=data.crop_area,
+        cache=cache,
+    )
+
+
+def _journal(
+    work: Path, cell: Cell, recipe: Recipe, data: Data, shards: PairShards, cache: TeacherCache | None
+) -> Journal:
+    checkpoint = work / "checkpoint.safetensors"
+    params = {
+        "kind": cell.kind,
+        "architecture": cell.id,
+        "teacher": cell.teacher or "none",
+        "recipe": cell.recipe,
+        "seed": cell.seed,
+        "losses": json.dumps(recipe.losses),
+        **recipe.model_dump(mode="json", exclude={"losses"}),
+        "views": data.views,
+        "crop_area": data.crop_area,
+    }
+    return Journal.open(
+        work / JOURNAL,
+        experiment="distill",
+        name=cell.name,
+        params=params,
+        datasets=[{"name": data.train.name, "digest": shards.digest, "path": str(data.train)}],
+        models=[cache.info.teacher] if cache else [],
+        resume_step=_step_of(checkpoint) if checkpoint.exists() else None,
+    )
+
+
+def _step_of(checkpoint: Path) -> int:
+    from safetensors import safe_open
+
+    with safe_open(str(checkpoint), "pt") as file:
+        return int(file.metadata()["step"])
+
+
+def _write(
+    folder: Path,
+    work: Path,
+    task: DistillationTask,
+    config: Mapping,
+    journal: Journal,
+    cell: Cell,
+    data: Data,
+) -> Path:
+    """The model folder, as a whole or not at all."""
+    part = folder.with_name(folder.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    models.save(part, task.student, config)
+    tags = {
+        "kd.arch": cell.id,
+        "kd.teacher": cell.teacher or "none",
+        "kd.recipe": cell.recipe,
+        "kd.data": data.train.name,
+        "kd.seed": str(cell.seed),
+        **models.describe(task.student, config),
+    }
+    journal.finish(kind=cell.kind, name=cell.name, tags=tags)
+    shutil.copy(work / JOURNAL, part / JOURNAL)
+    shutil.rmtree(folder, ignore_errors=True)
+    part.rename(folder)
+    return folder
+
+
+def run_all(
+    cells: Mapping[str, Cell], recipes: Mapping[str, Recipe], data: Data, *, out: Path, runs: Path, progress: Progress
+) -> None:
+    """Train and register every cell, teachers first, each teacher's cache before its students."""
+    for cell in sorted(cells.values(), key=lambda cell: cell.teacher is not None):
+        if cell.teacher and not (cache_folder(data, cell.teacher) / "cache.json").is_file():
+            make_cache(data, resolve(f"models:/{cell.teacher}@candidate"), progress)
+        register(train_cell(cell, recipes[cell.recipe], data, out=out, runs=runs, progress=progress))

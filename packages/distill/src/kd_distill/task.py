@@ -1,0 +1,100 @@
+"""What is trained: a student, the heads to its teacher's width, and the loss terms of a batch."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from kd_distill.losses import contrastive, contrastive_relational, feature_distillation, interactive_contrastive
+from kd_distill.models import encode_text
+
+TERMS = ("task", "ckd", "fd", "icl")
+TEACHER_TERMS = frozenset(TERMS) - {"task"}
+ICL_LOG_SCALE = 2.6592600369327783  # ln(1 / 0.07)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Image-text pairs as the student sees them, with the teacher's embeddings of the same views where there is one."""
+
+    images: Float[Tensor, "b 3 h w"]
+    tokens: Int[Tensor, "b t"]
+    image_teacher: Float[Tensor, "b dt"] | None = None
+    text_teacher: Float[Tensor, "b dt"] | None = None
+
+
+class DistillationTask(nn.Module):
+    """A CLIP student and what its loss needs.
+
+    Args:
+        student: An open_clip CLIP model.
+        terms: Names of the loss terms, a subset of `TERMS`.
+        teacher_width: Width of the teacher's embeddings; None without a teacher.
+        teacher_scale: What the teacher's cosines are multiplied with.
+        fd_reduction: `mean_nd` or `mean_n`, see `feature_distillation`.
+        icl_exp: Exponentiate ICL's learnable scale. CLIP-KD multiplies by its logarithm.
+        precision: Of the towers, `fp32` or `bf16`.
+
+    The heads stand in the module, so that they are clipped, saved and resumed with the rest. As in CLIP-KD there is a
+    head for each modality where the widths differ, and none where they are equal.
+    """
+
+    def __init__(
+        self,
+        student: nn.Module,
+        terms: Collection[str],
+        *,
+        student_width: int,
+        teacher_width: int | None = None,
+        teacher_scale: float = 1.0,
+        fd_reduction: str = "mean_nd",
+        icl_exp: bool = True,
+        precision: str = "fp32",
+    ) -> None:
+        super().__init__()
+        unknown = set(terms) - set(TERMS)
+        if unknown:
+            raise ValueError(f"Unknown loss terms {sorted(unknown)}. Known: {', '.join(TERMS)}.")
+        if teacher_width is None and TEACHER_TERMS & set(terms):
+            raise ValueError(f"The terms {sorted(TEACHER_TERMS & set(terms))} need a teacher; the cell names none.")
+        self.student, self.terms = student, tuple(sorted(terms))
+        self.bf16 = precision == "bf16"
+        self.teacher_scale, self.fd_reduction, self.icl_exp = teacher_scale, fd_reduction, icl_exp
+        needs_head = teacher_width not in (None, student_width) and {"fd", "icl"} & set(terms)
+        self.image_head = nn.Linear(student_width, teacher_width) if needs_head else nn.Identity()
+        self.text_head = nn.Linear(student_width, teacher_width) if needs_head else nn.Identity()
+        if "icl" in terms:
+            self.icl_log_scale = nn.Parameter(torch.tensor(ICL_LOG_SCALE))
+
+    def forward(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
+        """The value of each term on `batch`, in float32 whatever the precision of the towers."""
+        with torch.autocast(batch.images.device.type, torch.bfloat16, enabled=self.bf16):
+            image, text = self.student.encode_image(batch.images), encode_text(self.student, batch.tokens)
+        if image.dtype in (torch.bfloat16, torch.float16):
+            image, text = image.float(), text.float()
+        logits = self.student.logit_scale.exp() * F.normalize(image, dim=-1) @ F.normalize(text, dim=-1).T
+        values = {"task": contrastive(logits)} if "task" in self.terms else {}
+        if batch.image_teacher is None or batch.text_teacher is None:
+            return values
+        return values | self._teacher_terms(logits, image, text, batch.image_teacher, batch.text_teacher)
+
+    def _teacher_terms(
+        self, logits: Tensor, image: Tensor, text: Tensor, image_teacher: Tensor, text_teacher: Tensor
+    ) -> Mapping[str, Tensor]:
+        values = {}
+        if "ckd" in self.terms:
+            values["ckd"] = contrastive_relational(logits, self.teacher_scale * image_teacher @ text_teacher.T)
+        if not {"fd", "icl"} & set(self.terms):
+            return values
+        z_image = F.normalize(self.image_head(image), dim=-1)
+        z_text = F.normalize(self.text_head(text), dim=-1)
+        if "fd" in self.terms:
+            values["fd"] = feature_distillation(z_image, image_teacher, self.fd_reduction)
+            values["fd"] = values["fd"] + feature_distillation(z_text, text_teacher, self.fd_reduction)
+        if "icl" in self.terms:
+            scale = self.icl_log_scale.exp() if self.icl_exp else self.icl_log_scale
+            values["icl"] = interactive_contrastive(z_image, z_text, image_teacher, text_teacher, scale)
+        return values

@@ -1,0 +1,74 @@
+"""Views of images: crop boxes that depend on (seed, view, index) alone, and what a model's preprocessing makes of them.
+
+A box is drawn on the original, relative to its sides, and each model renders it in its own size and normalisation:
+student and teacher see the same crop, live or through a cache.
+"""
+
+import functools
+import math
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+Box = tuple[float, float, float, float]  # top, left, height, width, relative to the image
+BLOCK = 4096
+LOG_RATIO = math.log(4 / 3)
+
+
+def stream(seed: int, purpose: str, *indices: int) -> np.random.Generator:
+    """A generator that depends on all of its arguments and on nothing else."""
+    return np.random.default_rng([seed, zlib.crc32(purpose.encode()), *indices])
+
+
+def order(seed: int, epoch: int, n: int) -> np.ndarray:
+    """The permutation of `n` samples in this epoch."""
+    return stream(seed, "order", epoch).permutation(n)
+
+
+@functools.lru_cache(maxsize=256)
+def _block(seed: int, view: int, block: int, smallest: float) -> np.ndarray:
+    """Boxes (top, left, height, width) relative to the image, for the samples of one block: shape (BLOCK, 4)."""
+    draw = stream(seed, "crop", view, block).random((BLOCK, 4))
+    area = smallest + (1 - smallest) * draw[:, 0]
+    ratio = np.exp(LOG_RATIO * (2 * draw[:, 1] - 1))
+    width, height = np.minimum(np.sqrt(area * ratio), 1), np.minimum(np.sqrt(area / ratio), 1)
+    return np.stack([(1 - height) * draw[:, 2], (1 - width) * draw[:, 3], height, width], axis=1)
+
+
+def crop_box(seed: int, view: int, index: int, smallest: float) -> Box:
+    """(top, left, height, width) of view `view` of sample `index`, relative to the image.
+
+    Covers a share of the area uniform in [smallest, 1] with an aspect ratio in [3/4, 4/3], clipped to the image.
+    """
+    top, left, height, width = _block(seed, view, index // BLOCK, smallest)[index % BLOCK]
+    return float(top), float(left), float(height), float(width)
+
+
+def in_pixels(box: Box, width: int, height: int) -> tuple[float, float, float, float]:
+    """(left, upper, right, lower) in pixels, as PIL wants it."""
+    top, left, tall, wide = box
+    return left * width, top * height, min(1.0, left + wide) * width, min(1.0, top + tall) * height
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Side in pixels, mean and std of a model's input."""
+
+    size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __call__(self, images: Sequence[Image.Image], boxes: Sequence[Box | None]) -> Float[Tensor, "b 3 size size"]:
+        """Each image's box (None: all of it) resized to the square, bicubic with antialiasing, and normalised."""
+        out = np.empty((len(images), self.size, self.size, 3), np.uint8)
+        for row, image, box in zip(out, images, boxes, strict=True):
+            pixels = box and in_pixels(box, image.width, image.height)
+            row[:] = image.resize((self.size, self.size), Image.Resampling.BICUBIC, box=pixels)
+        mean, std = np.float32(self.mean) * 255, np.float32(self.std) * 255
+        return torch.from_numpy((out - mean) / std).permute(0, 3, 1, 2)

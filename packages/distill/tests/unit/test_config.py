@@ -1,0 +1,70 @@
+from pathlib import Path
+
+import pytest
+from kd_distill.config import DistillParams
+from kd_distill.params import ParamsError, load_section
+
+GOOD = """\
+world: {anything: goes}
+distill:
+  data: {train: pairs, val: pairs_test, views: 2, crop_area: 0.9, caches: caches}
+  recipes:
+    pretrain: {losses: {task: 1}, batch_size: 8, steps: 4, warmup: 1, lr: 1e-3, weight_decay: 0.1}
+    clip-kd: {losses: {task: 1, fd: 2000}, batch_size: 8, steps: 4, warmup: 1, lr: 1e-3, weight_decay: 0.1}
+  cells:
+    teacher-small: {kind: teacher, id: small, architecture: demo-vit, recipe: pretrain}
+    student-vit--small--clip-kd: {kind: student, id: vit, architecture: demo-vit, recipe: clip-kd, teacher: teacher-small}
+"""
+
+
+def load(tmp_path: Path, text: str = GOOD, *overrides: str) -> DistillParams:
+    file = tmp_path / "params.yaml"
+    file.write_text(text)
+    return load_section(file, "distill", DistillParams, overrides)
+
+
+def test_yaml_is_read_as_dvc_reads_it(tmp_path):
+    assert load(tmp_path).recipes["pretrain"].lr == 0.001
+
+
+def test_an_unknown_key_is_refused_with_its_line_and_the_nearest_name(tmp_path):
+    with pytest.raises(
+        ParamsError, match=r"params.yaml:5: distill.recipes.pretrain.stepz: unknown key; did you mean 'steps'"
+    ):
+        load(tmp_path, GOOD.replace("steps: 4", "stepz: 4", 1))
+
+
+def test_every_mistake_is_reported_at_once(tmp_path):
+    with pytest.raises(ParamsError) as caught:
+        load(tmp_path, GOOD.replace("views: 2", "views: 0").replace("lr: 1e-3", "lr: fast", 1))
+    assert len(str(caught.value).splitlines()) == 2
+    assert "greater than or equal to 1 (got 0)" in str(caught.value)
+
+
+def test_an_override_is_applied_before_validation(tmp_path):
+    assert load(tmp_path, GOOD, "recipes.pretrain.steps=9").recipes["pretrain"].steps == 9
+
+
+def test_an_override_of_no_key_is_refused_with_the_nearest_name(tmp_path):
+    with pytest.raises(ParamsError, match="did you mean 'recipes'"):
+        load(tmp_path, GOOD, "recipe.pretrain.steps=9")
+
+
+def test_a_cell_under_another_name_is_refused(tmp_path):
+    with pytest.raises(ParamsError, match="registered name is 'teacher-small'"):
+        load(tmp_path, GOOD.replace("    teacher-small:", "    teacher-tiny:"))
+
+
+def test_distillation_without_a_teacher_is_refused(tmp_path):
+    with pytest.raises(ParamsError, match="need a teacher"):
+        load(tmp_path, GOOD.replace(", teacher: teacher-small", "").replace("-vit--small--", "-vit--none--"))
+
+
+def test_an_unknown_loss_is_refused(tmp_path):
+    with pytest.raises(ParamsError, match="unknown .'fdd'.; known: task, ckd, fd, icl"):
+        load(tmp_path, GOOD.replace("fd: 2000", "fdd: 2000"))
+
+
+def test_a_missing_file_is_an_error_that_says_what_to_do(tmp_path):
+    with pytest.raises(ParamsError, match="Pass --params"):
+        load_section(tmp_path / "none.yaml", "distill", DistillParams)

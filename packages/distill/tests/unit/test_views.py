@@ -1,0 +1,40 @@
+import numpy as np
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from kd_distill.views import BLOCK, Preprocessing, crop_box, in_pixels, order
+from PIL import Image
+
+
+@given(st.integers(0, 5), st.integers(0, 3), st.integers(0, 3 * BLOCK), st.floats(0.05, 1))
+def test_a_crop_lies_in_the_image(seed, view, index, smallest):
+    left, upper, right, lower = in_pixels(crop_box(seed, view, index, smallest), 640, 480)
+    assert 0 <= left < right <= 640
+    assert 0 <= upper < lower <= 480
+
+
+def test_a_crop_depends_on_seed_view_and_index():
+    boxes = {crop_box(s, v, i, 0.5) for s in (0, 1) for v in (0, 1) for i in (0, 1, BLOCK)}
+    assert len(boxes) == 12
+    assert crop_box(0, 1, 7, 0.5) == crop_box(0, 1, 7, 0.5)
+
+
+def test_crops_of_all_the_area_are_the_image_but_for_their_ratio():
+    areas = [box[2] * box[3] for box in (crop_box(0, 0, i, 1.0) for i in range(200))]
+    assert min(areas) > 0.74  # an aspect ratio of 4/3 clipped to a square loses a quarter
+    assert max(areas) <= 1
+
+
+def test_every_epoch_has_every_sample_once_in_its_own_order():
+    first, second = order(0, 0, 100), order(0, 1, 100)
+    assert sorted(first) == sorted(second) == list(range(100))
+    assert list(first) != list(second)
+
+
+def test_preprocessing_equals_open_clips_on_whole_images():
+    from open_clip.transform import image_transform
+
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (96, 96, 3), np.uint8))
+    mean, std = (0.48, 0.45, 0.40), (0.26, 0.26, 0.27)
+    theirs = image_transform(64, is_train=False, mean=mean, std=std)(image)
+    torch.testing.assert_close(Preprocessing(64, mean, std)([image], [None])[0], theirs, atol=1e-5, rtol=0)
