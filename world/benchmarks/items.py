@@ -1,7 +1,6 @@
 """What every benchmark needs to make its items: dealt questions, options in balanced order, pictures."""
 
 import random
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -38,7 +37,7 @@ class Items:
         self.rng = stream(seed, "benchmark", task)
         self.pen = pen
         self._task, self._seed = task, seed
-        self._turn: Counter[int] = Counter()
+        self._positions: dict[int, list[int]] = {}  # number of options: positions of the answer still to come
 
     def deal(self, sampler: Sampler, quotas: Mapping[str, int], per_scene: int = 1) -> list[Dealt]:
         """Balanced questions; see `world.deck.deal`."""
@@ -55,11 +54,13 @@ class Items:
         return items
 
     def options(self, question: Question, at_most: int = 4) -> tuple[list[str], int]:
-        """Options with the answer among them, and its position; positions take turns, so no letter is favoured."""
+        """Options with the answer among them, and its position; all positions come equally often, none is favoured."""
         others = [choice for choice in question.choices if choice != question.answer]
-        options = self.rng.sample(others, min(at_most, len(question.choices)) - 1)
-        position = self._turn[len(options)] % (len(options) + 1)
-        self._turn[len(options)] += 1
+        size = min(at_most, len(question.choices))
+        options = self.rng.sample(others, size - 1)
+        if not (free := self._positions.setdefault(size, [])):
+            free += self.rng.sample(range(size), size)
+        position = free.pop()
         options.insert(position, question.answer)
         return options, position
 

@@ -39,8 +39,9 @@ def write_scienceqa(folder: Path, items: Items, count: int) -> None:
         picture = image(items.jpeg(scene, number), "image.jpg")
         _, subject, hint = SCIENCEQA_TOPICS[question.topic]
         rows.append(_scienceqa_row(picture, question, subject, hint, items))
-    known = facts()
-    rows += [_scienceqa_row(None, items.rng.choice(known), "natural science", "", items) for _ in range(texts)]
+    for topic, number in shares(texts, sorted({fact.topic for fact in facts()})).items():
+        known = [fact for fact in facts() if fact.topic == topic]
+        rows += [_scienceqa_row(None, items.rng.choice(known), "natural science", "", items) for _ in range(number)]
     write_parquet(folder / "data" / "test-00000-of-00001.parquet", SCIENCEQA_COLUMNS, items.shuffled(rows))
 
 
