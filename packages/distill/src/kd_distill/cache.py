@@ -66,7 +66,7 @@ def write_cache(
     images: Iterator[tuple[int, int, Float[Tensor, "b d"]]],
     texts: Iterator[tuple[int, Float[Tensor, "b d"]]],
 ) -> None:
-    """Write a cache as a whole: `images` yields (view, first row, embeddings), `texts` yields (first row, embeddings)."""
+    """Write a cache as a whole: `images` yields (view, first row, rows), `texts` yields (first row, rows)."""
     part = folder.with_name(folder.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)

@@ -5,24 +5,24 @@ from collections.abc import Iterator
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from kd_distill.losses import contrastive
-from kd_distill.models import encode_text
+from kd_distill.models import Clip, encode_text
 from kd_distill.pairs import Pairs
 
 BATCH = 128
 
 
 @torch.inference_mode()
-def embed_images(model: nn.Module, pairs: Pairs, view: int | None) -> Iterator[tuple[int, Float[Tensor, "b d"]]]:
+def embed_images(model: Clip, pairs: Pairs, view: int | None) -> Iterator[tuple[int, Float[Tensor, "b d"]]]:
     """(first row, unit embeddings) of all images in one view, in the order of the shards."""
     for number, batch in enumerate(pairs.in_order(BATCH, view)):
         yield number * BATCH, F.normalize(model.encode_image(batch.images).float(), dim=-1)
 
 
 @torch.inference_mode()
-def embed_texts(model: nn.Module, pairs: Pairs) -> Iterator[tuple[int, Float[Tensor, "b d"]]]:
+def embed_texts(model: Clip, pairs: Pairs) -> Iterator[tuple[int, Float[Tensor, "b d"]]]:
     """(first row, unit embeddings) of all captions, in the order of the shards."""
     for row in range(0, len(pairs.shards), BATCH):
         captions = [pairs.shards.caption(i) for i in range(row, min(row + BATCH, len(pairs.shards)))]
@@ -30,7 +30,7 @@ def embed_texts(model: nn.Module, pairs: Pairs) -> Iterator[tuple[int, Float[Ten
 
 
 @torch.inference_mode()
-def validate(model: nn.Module, pairs: Pairs) -> dict[str, float]:
+def validate(model: Clip, pairs: Pairs) -> dict[str, float]:
     """Contrastive loss in nats and recall@1 in both directions over all held-out pairs at once, whole images."""
     was_training = model.training
     model.eval()

@@ -4,16 +4,17 @@ import json
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from kd_distill.views import Preprocessing
 
 CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
+Clip: TypeAlias = Any  # open_clip.model.CLIP or CustomTextCLIP; open_clip has no types
 MODEL_KEYS = {"embed_dim", "vision_cfg", "text_cfg", "quick_gelu", "custom_text", "init_logit_scale", "init_logit_bias"}
 REFUSED = ("hf_", "pretrained")  # prefixes and words of keys that would make open_clip fetch something
 
@@ -52,7 +53,7 @@ def check_architecture(config: Mapping[str, Any], where: str) -> None:
                 raise ValueError(f"{where}: {part}.{key} = {value!r} would fetch weights; remove it.")
 
 
-def build(config: Mapping[str, Any], seed: int) -> nn.Module:
+def build(config: Mapping[str, Any], seed: int) -> Clip:
     """A CLIP model with fresh weights that depend on `seed` alone."""
     from open_clip.model import CLIP, CustomTextCLIP
 
@@ -67,7 +68,7 @@ def image_size(config: Mapping[str, Any]) -> int:
     return int(config["vision_cfg"]["image_size"])
 
 
-def save(folder: Path, model: nn.Module, config: Mapping[str, Any]) -> None:
+def save(folder: Path, model: Clip, config: Mapping[str, Any]) -> None:
     """Write `model` as an open_clip `local-dir` folder."""
     from safetensors.torch import save_file
 
@@ -82,7 +83,7 @@ def save(folder: Path, model: nn.Module, config: Mapping[str, Any]) -> None:
     save_file(weights, str(folder / WEIGHTS))
 
 
-def load(folder: Path) -> tuple[nn.Module, dict[str, Any], Preprocessing]:
+def load(folder: Path) -> tuple[Clip, dict[str, Any], Preprocessing]:
     """The model of an open_clip `local-dir` folder in eval mode, its configuration, and its preprocessing."""
     from safetensors.torch import load_file
 
@@ -100,18 +101,18 @@ def preprocessing_of(config: Mapping[str, Any]) -> Preprocessing:
     return Preprocessing(image_size(config), OPENAI_MEAN, OPENAI_STD)
 
 
-def encode_text(model: nn.Module, tokens: Tensor) -> Tensor:
+def encode_text(model: Clip, tokens: Tensor) -> Tensor:
     """Un-normalised text embeddings of shape (b, d) from token ids of any length t up to the model's context.
 
     open_clip's own method takes the full context only. A causal text tower that pools the end token gives the same
     for shorter rows, at a cost that falls with t.
     """
     if tokens.shape[1] == getattr(model, "context_length", None) or not hasattr(model, "token_embedding"):
-        return model.encode_text(tokens)
+        return cast(Tensor, model.encode_text(tokens))
     t = tokens.shape[1]
     x = model.token_embedding(tokens) + model.positional_embedding[:t]
     x = model.ln_final(model.transformer(x, attn_mask=model.attn_mask[:t, :t]))
-    return x[torch.arange(len(x)), tokens.argmax(dim=-1)] @ model.text_projection
+    return cast(Tensor, x[torch.arange(len(x)), tokens.argmax(dim=-1)] @ model.text_projection)
 
 
 class Tokenize:
@@ -129,11 +130,11 @@ class Tokenize:
 
     def __call__(self, captions: list[str]) -> Tensor:
         """int64 of shape (b, t)."""
-        tokens = self._tokenizer(captions)
+        tokens: Tensor = self._tokenizer(captions)
         return tokens[:, : int(tokens.argmax(dim=1).max()) + 1] if self._cut else tokens
 
 
-def describe(model: nn.Module, config: Mapping[str, Any]) -> dict[str, str]:
+def describe(model: Clip, config: Mapping[str, Any]) -> dict[str, str]:
     """What stands in the model's tags: parameter count in millions, width, patch tokens of the image tower."""
     vision = config["vision_cfg"]
     side = image_size(config) // vision.get("patch_size", 32)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -46,7 +46,7 @@ def make_cache(data: Data, teacher: Model, progress: Progress) -> Path:
         return folder
     pairs = _pairs(data, shards, config, None)
 
-    def images() -> object:
+    def images() -> Iterator[tuple[int, int, torch.Tensor]]:
         for view in range(data.views):
             for row, z in embed.embed_images(model, pairs, view):
                 progress(

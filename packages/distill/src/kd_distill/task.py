@@ -1,6 +1,6 @@
 """What is trained: a student, the heads to its teacher's width, and the loss terms of a batch."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from kd_distill.losses import contrastive, contrastive_relational, feature_distillation, interactive_contrastive
-from kd_distill.models import encode_text
+from kd_distill.models import Clip, encode_text
 
 TERMS = ("task", "ckd", "fd", "icl")
 TEACHER_TERMS = frozenset(TERMS) - {"task"}
@@ -44,7 +44,7 @@ class DistillationTask(nn.Module):
 
     def __init__(
         self,
-        student: nn.Module,
+        student: Clip,
         terms: Collection[str],
         *,
         student_width: int,
@@ -60,12 +60,15 @@ class DistillationTask(nn.Module):
             raise ValueError(f"Unknown loss terms {sorted(unknown)}. Known: {', '.join(TERMS)}.")
         if teacher_width is None and TEACHER_TERMS & set(terms):
             raise ValueError(f"The terms {sorted(TEACHER_TERMS & set(terms))} need a teacher; the cell names none.")
-        self.student, self.terms = student, tuple(sorted(terms))
+        self.student: Clip = student
+        self.terms = tuple(sorted(terms))
         self.bf16 = precision == "bf16"
         self.teacher_scale, self.fd_reduction, self.icl_exp = teacher_scale, fd_reduction, icl_exp
-        needs_head = teacher_width not in (None, student_width) and {"fd", "icl"} & set(terms)
-        self.image_head = nn.Linear(student_width, teacher_width) if needs_head else nn.Identity()
-        self.text_head = nn.Linear(student_width, teacher_width) if needs_head else nn.Identity()
+        self.image_head: nn.Module = nn.Identity()
+        self.text_head: nn.Module = nn.Identity()
+        if teacher_width is not None and teacher_width != student_width and {"fd", "icl"} & set(terms):
+            self.image_head = nn.Linear(student_width, teacher_width)
+            self.text_head = nn.Linear(student_width, teacher_width)
         if "icl" in terms:
             self.icl_log_scale = nn.Parameter(torch.tensor(ICL_LOG_SCALE))
 
@@ -83,7 +86,7 @@ class DistillationTask(nn.Module):
 
     def _teacher_terms(
         self, logits: Tensor, image: Tensor, text: Tensor, image_teacher: Tensor, text_teacher: Tensor
-    ) -> Mapping[str, Tensor]:
+    ) -> dict[str, Tensor]:
         values = {}
         if "ckd" in self.terms:
             values["ckd"] = contrastive_relational(logits, self.teacher_scale * image_teacher @ text_teacher.T)

@@ -69,6 +69,6 @@ class Preprocessing:
         out = np.empty((len(images), self.size, self.size, 3), np.uint8)
         for row, image, box in zip(out, images, boxes, strict=True):
             pixels = box and in_pixels(box, image.width, image.height)
-            row[:] = image.resize((self.size, self.size), Image.Resampling.BICUBIC, box=pixels)
-        mean, std = np.float32(self.mean) * 255, np.float32(self.std) * 255
+            row[:] = np.asarray(image.resize((self.size, self.size), Image.Resampling.BICUBIC, box=pixels))
+        mean, std = (255 * np.array(three, np.float32) for three in (self.mean, self.std))
         return torch.from_numpy((out - mean) / std).permute(0, 3, 1, 2)

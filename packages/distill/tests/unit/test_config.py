@@ -13,7 +13,8 @@ distill:
     clip-kd: {losses: {task: 1, fd: 2000}, batch_size: 8, steps: 4, warmup: 1, lr: 1e-3, weight_decay: 0.1}
   cells:
     teacher-small: {kind: teacher, id: small, architecture: demo-vit, recipe: pretrain}
-    student-vit--small--clip-kd: {kind: student, id: vit, architecture: demo-vit, recipe: clip-kd, teacher: teacher-small}
+    student-vit--small--clip-kd:
+      {kind: student, id: vit, architecture: demo-vit, recipe: clip-kd, teacher: teacher-small}
 """
 
 
@@ -61,7 +62,7 @@ def test_distillation_without_a_teacher_is_refused(tmp_path):
 
 
 def test_an_unknown_loss_is_refused(tmp_path):
-    with pytest.raises(ParamsError, match="unknown .'fdd'.; known: task, ckd, fd, icl"):
+    with pytest.raises(ParamsError, match=r"unknown .'fdd'.; known: task, ckd, fd, icl"):
         load(tmp_path, GOOD.replace("fd: 2000", "fdd: 2000"))
 
 
