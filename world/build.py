@@ -8,10 +8,12 @@ from functools import partial
 from pathlib import Path
 
 from world.benchmarks.suite import BENCHMARKS, write_benchmark
+from world.chat import Talk, write_bunny, write_llava_pretrain, write_mix665k
 from world.classes import write_classes
 from world.pairs import write_pairs_shard
 from world.params import WorldParams
 from world.picture import Pen
+from world.text import write_corpus
 
 MARK = Path("classes", "classnames.txt")  # every finished world has it
 
@@ -26,7 +28,7 @@ class Job:
 
 def jobs(params: WorldParams) -> list[Job]:
     """Everything to do, with what each part needs bound to it; `write` takes the root of the world."""
-    return [*_pairs(params), _classes(params), *_benchmarks(params)]
+    return [_text(params), *_chat(params), *_pairs(params), _classes(params), *_benchmarks(params)]
 
 
 def _pen(params: WorldParams) -> Pen:
@@ -58,6 +60,30 @@ def _benchmarks(params: WorldParams) -> Iterator[Job]:
     for task in BENCHMARKS:
         write = partial(write_benchmark, task=task, count=params.benchmarks.items, seed=params.seed, pen=_pen(params))
         yield Job(f"benchmarks/{task}", partial(_under, write, f"benchmarks/{task}"))
+
+
+def _chat(params: WorldParams) -> Iterator[Job]:
+    chat = params.chat
+    talk = Talk(
+        seed=params.seed,
+        mix=params.mix,
+        pen=_pen(params),
+        turns=chat.turns,
+        text_only=chat.text_only_share,
+        multi_image=chat.multi_image_share,
+        per_folder=chat.images_per_folder,
+    )
+    for name, write, count in (
+        ("llava_pretrain", write_llava_pretrain, chat.llava_pretrain),
+        ("mix665k", write_mix665k, chat.mix665k),
+        ("bunny", write_bunny, chat.bunny),
+    ):
+        yield Job(f"chat/{name}", partial(_under, partial(write, count=count, talk=talk), f"chat/{name}"))
+
+
+def _text(params: WorldParams) -> Job:
+    write = partial(write_corpus, lines=params.text.lines, seed=params.seed, mix=params.mix)
+    return Job("text", partial(_under, write, "text"))
 
 
 def _under(write: Callable[[Path], None], folder: str, root: Path) -> None:

@@ -13,6 +13,14 @@ YES_OR_NO = " Please answer yes or no."
 SELECT = " Select from the following choices."
 
 
+HINTS = {  # topic: what some benchmarks say before the question
+    "value": "The bars start at zero.",
+    "extreme": "The bars start at zero.",
+    "place": "A flag has three stripes.",
+    "labelled shape": "Every shape has a letter beside it.",
+}
+
+
 def letter(index: int) -> str:
     """0 is A."""
     return chr(ord("A") + index)
@@ -26,6 +34,11 @@ def lettered(options: Sequence[str]) -> str:
 def bracketed(options: Sequence[str]) -> str:
     """Each option on a new line, as "(A) red"."""
     return "".join(f"\n({letter(k)}) {option}" for k, option in enumerate(options))
+
+
+def reference_tokens(tokens: Sequence[str]) -> str:
+    """What a text recogniser proposes, on a line of its own."""
+    return f"\nReference OCR tokens: {', '.join(tokens)}"
 
 
 def mathvista_query(question: str, options: Sequence[str] | None, answer_type: str) -> str:

@@ -63,6 +63,9 @@ class Scene(Protocol):
     def caption(self, rng: random.Random) -> str:
         """One English description, lower case, without a full stop."""
 
+    def describe(self, rng: random.Random) -> str:
+        """A caption that holds all that any question asks for."""
+
     def questions(self, rng: random.Random) -> Iterator[Question]:
         """Everything that can be asked about this scene."""
 

@@ -7,7 +7,7 @@ from typing import Any
 from world.benchmarks.items import Items, by_kind, shares
 from world.benchmarks.tables import IMAGE, image, write_parquet
 from world.kinds.objects import sample_objects
-from world.prompts import YES_OR_NO, letter
+from world.prompts import HINTS, YES_OR_NO, letter
 from world.scene import Question, Scene, yes_no
 
 MME_CATEGORIES: dict[str, tuple[str, tuple[str, ...]]] = {  # category: kind of picture, topics
@@ -57,17 +57,17 @@ def _both_answers(scene: Scene, asked: Question, items: Items) -> list[Question]
     return pair
 
 
-MMBENCH_TOPICS: dict[str, tuple[str, str, str, str]] = {  # topic: kind, category, l2-category, hint
-    "colour": ("objects", "attribute_recognition", "finegrained_perception (instance-level)", "nan"),
-    "count": ("objects", "object_localization", "finegrained_perception (instance-level)", "nan"),
-    "position": ("objects", "object_localization", "finegrained_perception (instance-level)", "nan"),
-    "direction": ("objects", "spatial_relationship", "finegrained_perception (cross-instance)", "nan"),
-    "size": ("objects", "attribute_comparison", "finegrained_perception (cross-instance)", "nan"),
-    "reading": ("sign", "ocr", "finegrained_perception (instance-level)", "nan"),
-    "person": ("portrait", "celebrity_recognition", "finegrained_perception (instance-level)", "nan"),
-    "mood": ("portrait", "image_emotion", "coarse_perception", "nan"),
-    "picture": ("any", "image_scene", "coarse_perception", "nan"),
-    "value": ("chart", "structuralized_imagetext_understanding", "logic_reasoning", "The bars start at zero."),
+MMBENCH_TOPICS: dict[str, tuple[str, str, str]] = {  # topic: kind, category, l2-category
+    "colour": ("objects", "attribute_recognition", "finegrained_perception (instance-level)"),
+    "count": ("objects", "object_localization", "finegrained_perception (instance-level)"),
+    "position": ("objects", "object_localization", "finegrained_perception (instance-level)"),
+    "direction": ("objects", "spatial_relationship", "finegrained_perception (cross-instance)"),
+    "size": ("objects", "attribute_comparison", "finegrained_perception (cross-instance)"),
+    "reading": ("sign", "ocr", "finegrained_perception (instance-level)"),
+    "person": ("portrait", "celebrity_recognition", "finegrained_perception (instance-level)"),
+    "mood": ("portrait", "image_emotion", "coarse_perception"),
+    "picture": ("any", "image_scene", "coarse_perception"),
+    "value": ("chart", "structuralized_imagetext_understanding", "logic_reasoning"),
 }
 MMBENCH_COLUMNS = {
     "index": "int64",
@@ -92,7 +92,7 @@ def write_mmbench(folder: Path, items: Items, count: int) -> None:
 
 
 def _rotated(base: int, scene: Scene, question: Question, items: Items) -> Iterator[dict[str, Any]]:
-    _, category, group, hint = MMBENCH_TOPICS[question.topic]
+    _, category, group = MMBENCH_TOPICS[question.topic]
     options, position = items.options(question)
     picture = image(items.jpeg(scene, base), f"{base}.jpg")
     for k in range(len(options)):
@@ -101,7 +101,7 @@ def _rotated(base: int, scene: Scene, question: Question, items: Items) -> Itera
         yield {
             "index": base + k * ROTATION,
             "question": question.text,
-            "hint": hint,
+            "hint": HINTS.get(question.topic, "nan"),
             **columns,
             "answer": letter((position - k) % len(options)),
             "category": category,

@@ -9,15 +9,15 @@ from world.facts import facts
 from world.kinds.diagram import sample_diagram
 from world.kinds.objects import sample_objects
 from world.lexicon import a
-from world.prompts import letter, mathvista_query
+from world.prompts import HINTS, letter, mathvista_query
 from world.scene import Question, Scene, sample
 
-SCIENCEQA_TOPICS: dict[str, tuple[str, str, str]] = {  # topic: kind of picture, subject, hint
-    "place": ("flag", "social science", "A flag has three stripes."),
-    "labelled shape": ("diagram", "natural science", "Every shape has a letter beside it."),
-    "shape": ("objects", "natural science", ""),
-    "depth": ("room", "natural science", ""),
-    "extreme": ("chart", "natural science", "The bars start at zero."),
+SCIENCEQA_TOPICS: dict[str, tuple[str, str]] = {  # topic: kind of picture, subject
+    "place": ("flag", "social science"),
+    "labelled shape": ("diagram", "natural science"),
+    "shape": ("objects", "natural science"),
+    "depth": ("room", "natural science"),
+    "extreme": ("chart", "natural science"),
 }
 SCIENCEQA_COLUMNS = {
     "image": IMAGE,
@@ -37,24 +37,21 @@ def write_scienceqa(folder: Path, items: Items, count: int) -> None:
     rows = []
     for number, (scene, question) in enumerate(items.mixed(quotas)):
         picture = image(items.jpeg(scene, number), "image.jpg")
-        _, subject, hint = SCIENCEQA_TOPICS[question.topic]
-        rows.append(_scienceqa_row(picture, question, subject, hint, items))
+        rows.append(_scienceqa_row(picture, question, SCIENCEQA_TOPICS[question.topic][1], items))
     for topic, number in shares(texts, sorted({fact.topic for fact in facts()})).items():
         known = [fact for fact in facts() if fact.topic == topic]
-        rows += [_scienceqa_row(None, items.rng.choice(known), "natural science", "", items) for _ in range(number)]
+        rows += [_scienceqa_row(None, items.rng.choice(known), "natural science", items) for _ in range(number)]
     write_parquet(folder / "data" / "test-00000-of-00001.parquet", SCIENCEQA_COLUMNS, items.shuffled(rows))
 
 
-def _scienceqa_row(
-    picture: dict[str, Any] | None, question: Question, subject: str, hint: str, items: Items
-) -> dict[str, Any]:
+def _scienceqa_row(picture: dict[str, Any] | None, question: Question, subject: str, items: Items) -> dict[str, Any]:
     options, position = items.options(question)
     return {
         "image": picture,
         "question": question.text,
         "choices": options,
         "answer": position,
-        "hint": hint,
+        "hint": HINTS.get(question.topic, ""),
         "task": "closed choice",
         "grade": "grade2",
         "subject": subject,

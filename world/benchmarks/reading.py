@@ -7,8 +7,7 @@ from world.benchmarks.items import Items, by_kind, shares
 from world.benchmarks.tables import IMAGE, image, write_parquet
 from world.kinds.chart import sample_chart
 from world.kinds.document import sample_document
-from world.kinds.sign import sample_sign
-from world.lexicon import WORDS
+from world.kinds.sign import proposed_words, sample_sign
 from world.scene import Question, Scene
 
 CHARTQA_TOPICS = {"value": "augmented_test", "extreme": "human_test", "compare": "human_test", "sum": "human_test"}
@@ -83,13 +82,6 @@ def write_textvqa(folder: Path, items: Items, count: int) -> None:
     write_parquet(folder / "data" / "validation-00000-of-00001.parquet", TEXTVQA_COLUMNS, rows)
 
 
-def ocr_tokens(word: str, items: Items) -> list[str]:
-    """Four words in random order, `word` among them: no answer without the picture."""
-    tokens = [word, *items.rng.sample([w for w in WORDS if w != word], 3)]
-    items.rng.shuffle(tokens)
-    return tokens
-
-
 def _textvqa_row(number: int, scene: Scene, question: Question, items: Items) -> dict[str, Any]:
     image_id = f"{number:016x}"
     answers = [question.answer] * (ANNOTATORS - 2) + [f"the {question.answer}", question.answer.capitalize()]
@@ -108,7 +100,7 @@ def _textvqa_row(number: int, scene: Scene, question: Question, items: Items) ->
         "answers": answers,
         "image_classes": ["Sign"],
         "set_name": "val",
-        "ocr_tokens": ocr_tokens(word, items),
+        "ocr_tokens": proposed_words(word, items.rng),
     }
 
 

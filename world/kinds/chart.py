@@ -36,6 +36,9 @@ class Chart:
         del rng
         return f"a chart with {listed([f'{a(colour)} bar of {value}' for colour, value in self.bars])}"
 
+    def describe(self, rng: random.Random) -> str:
+        return self.caption(rng)
+
     def questions(self, rng: random.Random) -> Iterator[Question]:
         del rng
         for colour, value in self.bars:

@@ -34,6 +34,9 @@ class Diagram:
         rng.shuffle(parts)
         return f"a {self.colour} diagram with {listed(parts)}"
 
+    def describe(self, rng: random.Random) -> str:
+        return self.caption(rng)
+
     def questions(self, rng: random.Random) -> Iterator[Question]:
         del rng
         letters = tuple(letter.lower() for letter in LETTERS)

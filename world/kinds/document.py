@@ -37,6 +37,12 @@ class Document:
         rng.shuffle(parts)
         return f"a form with {' and '.join(parts)}"
 
+    def describe(self, rng: random.Random) -> str:
+        del rng
+        rows = (f"name {self.name}", f"total {self.total}")
+        rows = rows if self.name_first else rows[::-1]
+        return f"a form with {rows[0]} then {rows[1]}"
+
     def questions(self, rng: random.Random) -> Iterator[Question]:
         del rng
         claims = tuple(f"Is the name on the form {name}?" for name in NAMES)

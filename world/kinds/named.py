@@ -36,6 +36,10 @@ class Portrait:
     def caption(self, rng: random.Random) -> str:
         return rng.choice((f"a portrait of {self.person} who is {self.mood}", f"a portrait of {self.person}"))
 
+    def describe(self, rng: random.Random) -> str:
+        del rng
+        return f"a portrait of {self.person} who is {self.mood}"
+
     def questions(self, rng: random.Random) -> Iterator[Question]:
         del rng
         claims = _claims("Is the person in the portrait {}?", PEOPLE)
@@ -69,6 +73,10 @@ class Flag:
 
     def caption(self, rng: random.Random) -> str:
         return rng.choice((f"the flag of {self.place}", f"a {'large' if self.large else 'small'} flag of {self.place}"))
+
+    def describe(self, rng: random.Random) -> str:
+        del rng
+        return f"a {'large' if self.large else 'small'} flag of {self.place}"
 
     def questions(self, rng: random.Random) -> Iterator[Question]:
         del rng
@@ -112,6 +120,9 @@ class Artwork:
     def caption(self, rng: random.Random) -> str:
         del rng
         return f"an artwork of {self.colour} {self.pattern}"
+
+    def describe(self, rng: random.Random) -> str:
+        return self.caption(rng)
 
     def questions(self, rng: random.Random) -> Iterator[Question]:
         del rng

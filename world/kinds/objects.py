@@ -58,6 +58,11 @@ class Objects:
         rng.shuffle(parts)
         return listed(parts)
 
+    def describe(self, rng: random.Random) -> str:
+        parts = [_described(thing, full=True) for thing in self.things]
+        rng.shuffle(parts)
+        return listed(parts)
+
     def questions(self, rng: random.Random) -> Iterator[Question]:
         yield from self._existence(rng)
         yield from self._attributes()

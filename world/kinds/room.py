@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from itertools import permutations
 
 from world.canvas import Canvas
-from world.lexicon import COLOURS, SHAPES, a
+from world.lexicon import COLOURS, SHAPES, a, listed
 from world.scene import Question, picture_question
 
 WALL, FLOOR = (196, 206, 220), (150, 124, 96)
 HORIZON = 0.34
+COLUMNS = ("on the far left", "on the left", "on the right", "on the far right")
 DEPTHS = ("near", "middle", "far")
 BASE = {"near": 0.93, "middle": 0.66, "far": 0.46}
 RADIUS = {"near": 0.15, "middle": 0.1, "far": 0.06}
@@ -53,9 +54,14 @@ class Room:
             canvas.shape(thing.shape, x, BASE[thing.depth] - r, r, COLOURS[thing.colour])
 
     def caption(self, rng: random.Random) -> str:
-        parts = [f"{a(t.name)} {'in the middle' if t.depth == 'middle' else t.depth}" for t in self.things]
+        parts = [f"{a(t.name)} {_far(t)}" for t in self.things]
         rng.shuffle(parts)
         return f"a room with {' and '.join(parts)}"
+
+    def describe(self, rng: random.Random) -> str:
+        parts = [f"{a(t.name)} {_far(t)} {COLUMNS[t.column]}" for t in self.things]
+        rng.shuffle(parts)
+        return f"a room with {listed(parts)}"
 
     def questions(self, rng: random.Random) -> Iterator[Question]:
         del rng
@@ -79,6 +85,10 @@ class Room:
         claims = tuple(f"Are there {word} objects in the room?" for word in ("two", "three"))
         yield Question("room count", "How many objects are in the room?", str(len(self.things)), ("2", "3"), claims)
         yield picture_question("room")
+
+
+def _far(thing: Standing) -> str:
+    return "in the middle" if thing.depth == "middle" else thing.depth
 
 
 def _gap(one: Standing, other: Standing) -> float:

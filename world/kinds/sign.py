@@ -32,6 +32,10 @@ class Sign:
     def caption(self, rng: random.Random) -> str:
         return rng.choice((f"{a(self.board)} sign that says {self.word}", f"a sign with the word {self.word}"))
 
+    def describe(self, rng: random.Random) -> str:
+        del rng
+        return f"{a(self.board)} sign that says {self.word}"
+
     def questions(self, rng: random.Random) -> Iterator[Question]:
         del rng
         claims = tuple(f"Does the sign say {word}?" for word in WORDS)
@@ -45,3 +49,10 @@ class Sign:
 def sample_sign(rng: random.Random) -> Sign:
     """Any word on any board."""
     return Sign(rng.choice(WORDS), rng.choice(BOARDS), rng.choice(SHAPES), rng.choice(list(BACKDROPS)))
+
+
+def proposed_words(word: str, rng: random.Random) -> list[str]:
+    """Four words in random order, `word` among them, as from a poor text recogniser: no answer without the picture."""
+    words = [word, *rng.sample([w for w in WORDS if w != word], 3)]
+    rng.shuffle(words)
+    return words
