@@ -134,17 +134,18 @@ def cache(
             typer.echo(str(make_cache(section.data, resolve(teacher), progress)))
 
 
-@app.command(epilog="Example: distill register models/teacher-small --ref refs/teacher-small.json")
+@app.command(epilog="Example: distill register models/scratch/* --refs refs/scratch")
 def register(
-    folder: Annotated[Path, typer.Argument(help="What `distill run` wrote.")],
-    ref: Annotated[Path | None, typer.Option(help="Reference file to write.")] = None,
+    folders: Annotated[list[Path], typer.Argument(help="What `distill run` wrote.")],
+    refs: Annotated[Path | None, typer.Option(help="Folder to write references to, one file a model.")] = None,
 ) -> None:
-    """Make MLflow hold the run and the model of a folder, and write its reference."""
+    """Make MLflow hold the runs and the models of folders, and write their references."""
     with _errors():
         from kd_distill.journal import register as register_folder
 
-        model = register_folder(folder, ref)
-        typer.echo(f"{model.name} {model.sha256[:12]}")
+        for folder in folders:
+            model = register_folder(folder, refs and refs / f"{folder.name}.json")
+            typer.echo(f"{model.name} {model.sha256[:12]}")
 
 
 @app.command("architectures")

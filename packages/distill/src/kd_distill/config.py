@@ -69,19 +69,30 @@ class DistillParams(Params):
 
     data: Data
     recipes: dict[str, Recipe]
-    cells: dict[str, Cell]
+    from_scratch: dict[str, Cell] = Field(description="Cells without a teacher: teachers, and baselines.")
+    distilled: dict[str, Cell] = Field(description="Students of a teacher.")
+    cached: list[str] = Field(description="The teachers of `distilled`, whose embeddings are cached.")
+
+    @property
+    def cells(self) -> dict[str, Cell]:
+        """All cells, those without a teacher first."""
+        return self.from_scratch | self.distilled
 
     @model_validator(mode="after")
     def _cells_fit(self) -> Self:
         for key, cell in self.cells.items():
             if key != cell.name:
-                raise ValueError(f"cells.{key}: this cell's registered name is {cell.name!r}; call it that")
+                raise ValueError(f"{key}: this cell's registered name is {cell.name!r}; call it that")
             if cell.recipe not in self.recipes:
-                raise ValueError(f"cells.{key}.recipe: unknown {cell.recipe!r}; known: {', '.join(self.recipes)}")
-            needs_teacher = bool(TEACHER_TERMS & set(self.recipes[cell.recipe].losses))
-            if needs_teacher != (cell.teacher is not None):
+                raise ValueError(f"{key}.recipe: unknown {cell.recipe!r}; known: {', '.join(self.recipes)}")
+            terms = sorted(self.recipes[cell.recipe].losses)
+            if bool(TEACHER_TERMS & set(terms)) != (cell.teacher is not None):
                 raise ValueError(
-                    f"cells.{key}: recipe {cell.recipe!r} has the losses {sorted(self.recipes[cell.recipe].losses)}, "
-                    f"teacher is {cell.teacher!r}; terms but 'task' need a teacher, and a teacher needs such a term"
+                    f"{key}: recipe {cell.recipe!r} has the losses {terms}, teacher is {cell.teacher!r}; "
+                    "terms but 'task' need a teacher, and a teacher needs such a term"
                 )
+            if (key in self.distilled) != (cell.teacher is not None):
+                raise ValueError(f"{key}: cells with a teacher stand in `distilled`, the others in `from_scratch`")
+        if missing := {cell.teacher for cell in self.distilled.values()} - set(self.cached):
+            raise ValueError(f"cached: {sorted(map(str, missing))} are teachers of `distilled` and missing here")
         return self

@@ -219,8 +219,8 @@ def _write(
 def run_all(
     cells: Mapping[str, Cell], recipes: Mapping[str, Recipe], data: Data, *, out: Path, runs: Path, progress: Progress
 ) -> None:
-    """Train and register every cell, teachers first, each teacher's cache before its students."""
-    for cell in sorted(cells.values(), key=lambda cell: cell.teacher is not None):
+    """Train and register the cells in their order, each teacher's cache before its students."""
+    for cell in cells.values():
         if cell.teacher and not (cache_folder(data, cell.teacher) / "cache.json").is_file():
             make_cache(data, resolve(f"models:/{cell.teacher}@candidate"), progress)
         register(train_cell(cell, recipes[cell.recipe], data, out=out, runs=runs, progress=progress))

@@ -46,10 +46,12 @@ distill:
   recipes:
     pretrain: {{losses: {{task: 1}}, steps: 40, {common}}}
     clip-kd: {{losses: {{task: 1, ckd: 1, fd: 2000, icl: 1}}, steps: 12, {common}}}
-  cells:
+  from_scratch:
     teacher-wide: {{kind: teacher, id: wide, architecture: wide.json, recipe: pretrain}}
+  distilled:
     student-vit--wide--clip-kd:
       {{kind: student, id: vit, architecture: tiny.json, recipe: clip-kd, teacher: teacher-wide}}
+  cached: [teacher-wide]
 """
     )
     return tmp_path

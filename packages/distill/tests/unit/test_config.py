@@ -11,10 +11,12 @@ distill:
   recipes:
     pretrain: {losses: {task: 1}, batch_size: 8, steps: 4, warmup: 1, lr: 1e-3, weight_decay: 0.1}
     clip-kd: {losses: {task: 1, fd: 2000}, batch_size: 8, steps: 4, warmup: 1, lr: 1e-3, weight_decay: 0.1}
-  cells:
+  from_scratch:
     teacher-small: {kind: teacher, id: small, architecture: demo-vit, recipe: pretrain}
+  distilled:
     student-vit--small--clip-kd:
       {kind: student, id: vit, architecture: demo-vit, recipe: clip-kd, teacher: teacher-small}
+  cached: [teacher-small]
 """
 
 
@@ -59,6 +61,11 @@ def test_a_cell_under_another_name_is_refused(tmp_path):
 def test_distillation_without_a_teacher_is_refused(tmp_path):
     with pytest.raises(ParamsError, match="need a teacher"):
         load(tmp_path, GOOD.replace(", teacher: teacher-small", "").replace("-vit--small--", "-vit--none--"))
+
+
+def test_a_teacher_without_a_cache_is_refused(tmp_path):
+    with pytest.raises(ParamsError, match=r"cached: .'teacher-small'. are teachers"):
+        load(tmp_path, GOOD.replace("cached: [teacher-small]", "cached: []"))
 
 
 def test_an_unknown_loss_is_refused(tmp_path):
