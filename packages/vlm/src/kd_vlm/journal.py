@@ -135,7 +135,7 @@ def _not_logged(run_id: str, events: Sequence[Mapping[str, Any]]) -> list[Mappin
     logged: dict[str, set[int]] = {}
     for key in {k for e in events for k in e["values"]}:
         logged[key] = {m.step for m in client().get_metric_history(run_id, key)}
-    lacking = []
+    lacking: list[Mapping[str, Any]] = []
     for event in events:
         values = {k: v for k, v in event["values"].items() if event["step"] not in logged[k]}
         if values:

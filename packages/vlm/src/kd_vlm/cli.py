@@ -1,0 +1,132 @@
+"""The command `vlm`: parse, call, report."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from kd_vlm.config import Section
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Put vision encoders into LLaVA-style VLMs and train those.",
+)
+
+ParamsFile = Annotated[Path, typer.Option("--params", help="Parameter file; the section vlm is read.")]
+Overrides = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override one parameter; repeatable.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything and say what would be done.")]
+Out = Annotated[Path, typer.Option(help="Folder for the models; each goes into OUT/<cell>.")]
+Runs = Annotated[Path, typer.Option(help="Folder for checkpoints of unfinished runs.")]
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    """Exceptions to one message and an exit code."""
+    from kd_vlm.params import ParamsError
+    from kd_vlm.tracking import IntegrityError
+
+    codes = ((IntegrityError, 5), ((ParamsError, ValueError, FileNotFoundError), 2), (RuntimeError, 1))
+    try:
+        yield
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        for kind, code in codes:
+            if isinstance(error, kind):
+                typer.echo(str(error), err=True)
+                raise typer.Exit(code) from None
+        raise
+
+
+def _load(params: Path, overrides: list[str]) -> "Section":
+    from kd_vlm.config import Section
+    from kd_vlm.params import load_section
+
+    return load_section(params, "vlm", Section, overrides)
+
+
+@app.command(
+    epilog="Example: vlm run --params params.yaml --cell vlm-teacher-small--small--tinyllava "
+    "--set recipes.tinyllava.finetune.epochs=2"
+)
+def run(
+    params: ParamsFile = Path("params.yaml"),
+    cell: Annotated[list[str], typer.Option(help="Train this cell; repeatable. Without it: all.")] = [],  # noqa: B006
+    out: Out = Path("models"),
+    runs: Runs = Path("runs"),
+    overrides: Overrides = [],  # noqa: B006
+    dry_run: DryRun = False,
+) -> None:
+    """Train VLMs: pretrain the projector, then finetune projector and language model."""
+    with _errors():
+        section = _load(params, overrides)
+        chosen = {name: section.cell(name) for name in cell or section.cells}
+        if dry_run:
+            for name, one in chosen.items():
+                typer.echo(f"{name}: {one.encoder} + {one.lm}, recipe {one.recipe}, seed {one.seed} -> {out / name}")
+            return
+        from kd_vlm.run import run_vlm
+        from kd_vlm.tracking import resolve
+
+        for name, one in chosen.items():
+            run_vlm(
+                name,
+                resolve(one.encoder),
+                resolve(one.lm),
+                one.recipe,
+                section.recipes[one.recipe],
+                section.data,
+                seed=one.seed,
+                out=out / name,
+                runs=runs,
+                save_every=section.save_every,
+                cache_limit=int(section.cache_limit_gb * 1e9),
+            )
+            typer.echo(str(out / name))
+
+
+@app.command(epilog="Example: vlm lm --params params.yaml --cell lm-small --set lms.lm-small.epochs=0.5")
+def lm(
+    params: ParamsFile = Path("params.yaml"),
+    cell: Annotated[list[str], typer.Option(help="Train this one; repeatable. Without it: all.")] = [],  # noqa: B006
+    out: Out = Path("models"),
+    runs: Runs = Path("runs"),
+    overrides: Overrides = [],  # noqa: B006
+    dry_run: DryRun = False,
+) -> None:
+    """Train small language models with their tokenizers on the world's text."""
+    with _errors():
+        section = _load(params, overrides)
+        chosen = {name: section.language_model(name) for name in cell or section.lms}
+        if dry_run:
+            for name, one in chosen.items():
+                typer.echo(f"{name}: {one.layers} layers of width {one.width}, {one.epochs} epochs -> {out / name}")
+            return
+        from kd_vlm.run import run_lm
+
+        for name, one in chosen.items():
+            run_lm(name, one, section.data.text, out=out / name, runs=runs, save_every=section.save_every)
+            typer.echo(str(out / name))
+
+
+@app.command(epilog="Example: vlm register models/lm-small --ref refs/lm-small.json")
+def register(
+    folder: Annotated[Path, typer.Argument(help="What `vlm run` or `vlm lm` wrote.")],
+    ref: Annotated[Path | None, typer.Option(help="Reference file to write.")] = None,
+) -> None:
+    """Make MLflow hold the run and the model of a folder, and write its reference."""
+    with _errors():
+        from kd_vlm.journal import register as register_folder
+
+        model = register_folder(folder, ref)
+        typer.echo(f"{model.name} {model.sha256[:12]}")
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,63 @@
+"""Held-out loss, and the share of answers that greedy decoding would give exactly."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kd_vlm.assembly import Vlm, collate, forward_cached
+from kd_vlm.features import FeatureCache
+from kd_vlm.train import Corpus
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """`loss` is in nats per supervised token; `right` has one entry an answer, in the order of the corpus."""
+
+    loss: float
+    right: np.ndarray
+
+    @property
+    def accuracy(self) -> float:
+        return float(self.right.mean())
+
+
+def held_out(vlm: Vlm, corpus: Corpus, features: FeatureCache, batch_size: int = 32) -> HeldOut:
+    """Score `corpus` in one forward pass per batch.
+
+    Greedy decoding gives an answer exactly if and only if each of its tokens is the most likely one after the true
+    tokens before it, so no generation is needed. Answers after the first of a conversation see the true earlier ones.
+    """
+    loss, n_tokens, right = 0.0, 0, []
+    for start in range(0, len(corpus), batch_size):
+        part = range(start, min(start + batch_size, len(corpus)))
+        ids, labels = collate(
+            [(corpus.encoded[i].ids, corpus.encoded[i].labels) for i in part], vlm.processor.tokenizer.pad_token_id
+        )
+        with torch.no_grad():
+            out = forward_cached(vlm, ids, labels, features.of([p for i in part for p in corpus.pictures[i]]))
+        shifted = torch.nn.functional.pad(labels, (0, 1), value=-100)[:, 1:]
+        kept = shifted != -100
+        loss += float(out.loss) * int(kept.sum())
+        n_tokens += int(kept.sum())
+        right.append(answers_right(kept, out.logits.reshape(-1, out.logits.shape[-1]).argmax(-1) == shifted[kept]))
+    return HeldOut(loss / max(n_tokens, 1), torch.cat(right).numpy())
+
+
+def answers_right(kept: Tensor, token_right: Tensor) -> Tensor:
+    """Whether every token of each answer is right.
+
+    Args:
+        kept: (b, t), True at the positions that predict a supervised token; an answer is a run of them.
+        token_right: (k,), for the True positions in row-major order.
+
+    Returns:
+        (answers,) of bool, in row-major order.
+    """
+    position = kept.nonzero()
+    starts = torch.ones(len(position), dtype=torch.bool)
+    starts[1:] = (position[1:, 0] != position[:-1, 0]) | (position[1:, 1] != position[:-1, 1] + 1)
+    answer = starts.cumsum(0) - 1
+    n_wrong = torch.zeros(int(starts.sum()), dtype=torch.long).index_add_(0, answer, (~token_right).long())
+    return n_wrong == 0
