@@ -60,8 +60,12 @@ def predict(
 
     def load() -> Answerer:
         with view.err.status(f"loading {view.plain(model.name)}"):
+            from transformers.utils import logging
+
             from kd_evalsuite.models.vlm import TransformersVlm
 
+            logging.disable_progress_bar()
+            _use_threads(params.threads)
             return TransformersVlm(model.path, device=params.device)
 
     with view.bars() as progress:
@@ -75,6 +79,13 @@ def predict(
             replace=replace,
         )
     view.err.print(f"{n} items predicted in {view.plain(str(out))}")
+
+
+def _use_threads(n: int | None) -> None:
+    import torch
+
+    if n is not None:
+        torch.set_num_threads(n)
 
 
 def _check_vlm(model: "Model") -> None:
@@ -166,6 +177,7 @@ def zeroshot(params: EvalParams, models: Sequence[str], out: Path, *, dry_run: b
         return
     from kd_evalsuite.zeroshot.classify import Encoder, classify
 
+    _use_threads(params.threads)
     with view.bars() as progress:
         for model in found:
             with view.one_bar(progress, model.name, None) as advance:
@@ -182,9 +194,10 @@ def zeroshot(params: EvalParams, models: Sequence[str], out: Path, *, dry_run: b
 
 def show_tasks() -> None:
     """The table of benchmarks."""
+    from rich import box
     from rich.table import Table
 
-    table = Table("task", "group", "public source", "items", "metrics (the first is the main one)")
+    table = Table("task", "group", "public source", "items", "metrics, the main one first", box=box.SIMPLE_HEAD)
     for task in TASKS.values():
         names = {name: ", ".join(m.name for m in metrics) for name, metrics in task.metrics.items()}
         shown = "; ".join(f"{protocol}: {metrics}" for protocol, metrics in names.items())

@@ -28,6 +28,7 @@ class EvalParams(Params):
     limit: int | None = Field(None, gt=0, description="About so many items a benchmark, in whole clusters.")
     batch_size: int = Field(64, gt=0)
     device: str = Field("cpu", description="cpu or cuda.")
+    threads: int | None = Field(None, gt=0, description="CPU threads of torch; null leaves its default.")
     zeroshot: ZeroshotParams
 
     @field_validator("protocol")

@@ -6,7 +6,6 @@ a kill is dropped when the folder is opened again.
 
 import json
 import os
-import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -29,16 +28,18 @@ def open_folder(folder: Path, manifest: Manifest, *, replace: bool = False) -> N
         DataError: If the folder holds predictions under another manifest and `replace` is false.
     """
     found = read_manifest(folder) if (folder / MANIFEST).exists() else None
-    if found is not None and found != manifest:
-        differing = differences(found, manifest)
+    if found == manifest:
+        return
+    old = sorted(folder.glob("*.jsonl"))
+    if found is not None or old:
         if not replace:
+            what = differences(found, manifest) if found else f"no {MANIFEST} beside its .jsonl files"
             raise DataError(
-                f"{folder} holds predictions of something else ({differing}). "
+                f"{folder} holds predictions of something else ({what}). "
                 "Choose another --out, or pass --replace to start over."
             )
-        shutil.rmtree(folder)
-    if found is None and not replace and any(folder.glob("*.jsonl")):
-        raise DataError(f"{folder} holds .jsonl files but no {MANIFEST}. Choose another --out, or pass --replace.")
+        for file in (*old, folder / MANIFEST, folder / "scores.json"):
+            file.unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / MANIFEST, dump(manifest.model_dump(by_alias=True)))
 

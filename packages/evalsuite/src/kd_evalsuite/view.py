@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -12,6 +13,8 @@ from kd_evalsuite.records import Score, Scores
 
 err = Console(stderr=True, highlight=False)
 out = Console(highlight=False)
+if not out.is_terminal:
+    out = Console(highlight=False, width=110)
 
 
 def plain(text: str) -> str:
@@ -45,26 +48,26 @@ def one_bar(progress: Progress, name: str, total: int | None, done: int = 0) -> 
 def score_table(scores: Scores) -> Table:
     """Main metrics with error, n, chance, unparsed replies and the favourite answer's share."""
     title = plain(scores.model.name) + (" (blind)" if scores.blind else "")
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in ("benchmark", "metric"):
-        table.add_column(name)
-    for name in ("value", "± s.e.", "best", "n", "chance", "unparsed", "favourite"):
-        table.add_column(name, justify="right")
+        table.add_column(name, no_wrap=True)
+    for name in ("value", "±", "n", "chance", "unread", "top"):
+        table.add_column(name, justify="right", no_wrap=True)
     for score in scores.scores:
         table.add_row(*_cells(score))
+    table.caption = "± standard error; unread: replies without an answer; top: share of the favourite answer"
     return table
 
 
 def _cells(s: Score) -> Sequence[str]:
-    scale, digits = (100.0, 1) if s.best == 1 else (1.0, 1)
+    scale = 100.0 if s.best == 1 else 1.0
     return (
         s.benchmark,
         s.metric,
-        f"{scale * s.value:.{digits}f}",
-        f"{scale * s.stderr:.{digits}f}",
-        f"{scale * s.best:.0f}",
+        f"{scale * s.value:.1f}" + ("" if s.best in (1, 100) else f" / {s.best:.0f}"),
+        f"{scale * s.stderr:.1f}",
         str(s.n),
-        "" if s.chance is None else f"{scale * s.chance:.{digits}f}",
+        "" if s.chance is None else f"{scale * s.chance:.1f}",
         str(s.n_unparsed),
         f"{s.top_answer_share:.0%}",
     )
