@@ -1,4 +1,4 @@
-"""Scores of items that come in clusters, as two numbers a cluster; every score of a suite is then a ratio of two sums.
+"""Scores of items that come in clusters, as two numbers a cluster: a task's score is a ratio of two sums.
 
 Items of one cluster (an image, a circular group, a pair) are drawn together, so errors are taken over clusters.
 """
@@ -12,68 +12,51 @@ from jaxtyping import Float
 
 @dataclass(frozen=True)
 class Clustered:
-    """One task of one model: its score is `points.sum() / weight.sum()`.
+    """One task of one model, or the difference of two models on it: its score is `points.sum() / weight.sum()`.
 
     Attributes:
         ids: The clusters, sorted.
-        points: What each cluster adds, in score units (1 = all right).
-        weight: How much each cluster could add.
-        n_items: How many items there are.
+        points: The sum of each cluster's item scores; an item's lies in [0, 1], a difference's in [-1, 1].
+        weight: How many items each cluster has.
     """
 
     ids: tuple[str, ...]
     points: Float[np.ndarray, " c"]
     weight: Float[np.ndarray, " c"]
-    n_items: int
 
     @property
     def score(self) -> float:
         return float(self.points.sum() / self.weight.sum())
 
+    @property
+    def n_items(self) -> int:
+        return int(self.weight.sum())
+
 
 Suite = Mapping[str, Clustered]  # by task
 
 
-def mean_of_items(scores: Sequence[float]) -> tuple[float, float]:
-    return float(sum(scores)), float(len(scores))
-
-
-def all_right(scores: Sequence[float]) -> tuple[float, float]:
-    """One point if every item of the cluster is right (MMVP's pairs, circular groups)."""
-    return float(min(scores) >= 1.0), 1.0
-
-
-def half_and_half(scores: Sequence[float]) -> tuple[float, float]:
-    """MME: accuracy over questions and accuracy over images with both right, in equal parts."""
-    return 0.5 * sum(scores) / len(scores) + 0.5 * all_right(scores)[0], 1.0
-
-
-REDUCTIONS = {"mean of items": mean_of_items, "whole clusters": all_right, "items and whole clusters": half_and_half}
-
-
-def clustered(items: Iterable[tuple[str, float]], reduction: str = "mean of items") -> Clustered:
-    """Group (cluster, score) of the items of one task.
+def clustered(items: Iterable[tuple[str, float]]) -> Clustered:
+    """Group the (cluster, score) of the items of one task.
 
     Raises:
-        ValueError: If there is no item, or no such reduction.
+        ValueError: If there is no item.
     """
-    if reduction not in REDUCTIONS:
-        raise ValueError(f"Unknown reduction {reduction!r}. Known: {', '.join(REDUCTIONS)}.")
     groups: dict[str, list[float]] = {}
     for cluster, score in items:
         groups.setdefault(cluster, []).append(score)
     if not groups:
         raise ValueError("Expected at least one item, got none.")
     ids = tuple(sorted(groups))
-    pairs = np.array([REDUCTIONS[reduction](groups[i]) for i in ids])
-    return Clustered(ids, pairs[:, 0], pairs[:, 1], sum(map(len, groups.values())))
+    points, weight = np.array([(sum(groups[i]), len(groups[i])) for i in ids], dtype=np.float64).T
+    return Clustered(ids, points, weight)
 
 
 def difference(one: Suite, two: Suite) -> dict[str, Clustered]:
     """`one` minus `two`, cluster by cluster.
 
     Raises:
-        ValueError: If the two were not scored on the same tasks and clusters.
+        ValueError: If the two were not scored on the same tasks and items.
     """
     if one.keys() != two.keys():
         raise ValueError(f"Expected scores on the same tasks; only one side has {sorted(one.keys() ^ two.keys())}.")
@@ -83,10 +66,10 @@ def difference(one: Suite, two: Suite) -> dict[str, Clustered]:
 def _minus(task: str, one: Clustered, two: Clustered) -> Clustered:
     if one.ids != two.ids or not np.array_equal(one.weight, two.weight):
         raise ValueError(
-            f"{task}: expected both models to be scored on the same items; they differ in "
-            f"{len(set(one.ids) ^ set(two.ids))} clusters. Score both on the same data."
+            f"{task}: expected both models to be scored on the same items; their clusters differ "
+            f"({len(set(one.ids) ^ set(two.ids))} stand on one side alone). Score both on the same data."
         )
-    return Clustered(one.ids, one.points - two.points, one.weight, one.n_items)
+    return Clustered(one.ids, one.points - two.points, one.weight)
 
 
 def mean_suite(suites: Sequence[Suite]) -> dict[str, Clustered]:
@@ -101,8 +84,7 @@ def mean_suite(suites: Sequence[Suite]) -> dict[str, Clustered]:
     for other in suites[1:]:
         difference(first, other)
     return {
-        task: Clustered(c.ids, np.mean([s[task].points for s in suites], axis=0), c.weight, c.n_items)
-        for task, c in first.items()
+        task: Clustered(c.ids, np.mean([s[task].points for s in suites], axis=0), c.weight) for task, c in first.items()
     }
 
 

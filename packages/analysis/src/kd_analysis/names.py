@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 NO_TEACHER = "none"
 SEED = re.compile(r"-s(\d+)$")
@@ -16,11 +16,11 @@ class Name:
         full: The name as it was registered.
         kind: "teacher", "student", "vlm", or "other" for a name of none of these forms (a plain folder).
         arch: A student's architecture.
-        teacher: A student's teacher id, `NO_TEACHER` without one; a teacher's own id.
+        teacher: A student's teacher id, `NO_TEACHER` without one; a teacher's own id. Holds the teacher's seed.
         encoder: A VLM's encoder as its name writes it, with `-` for `--`.
         lm: A VLM's language model.
         recipe: How it was trained, without the seed.
-        seed: From a suffix `-s<seed>` of the recipe; None where the name tells none.
+        seed: From a suffix `-s<seed>` of the recipe (of a teacher's id); 0 without the suffix.
     """
 
     full: str
@@ -30,7 +30,7 @@ class Name:
     encoder: str = ""
     lm: str = ""
     recipe: str = ""
-    seed: int | None = None
+    seed: int = 0
 
     @property
     def alone(self) -> bool:
@@ -38,17 +38,17 @@ class Name:
 
     @property
     def label(self) -> str:
-        """Short, for tables and figures."""
-        seed = "" if self.seed is None else f", seed {self.seed}"
+        """Short, for tables and figures; does not tell seeds."""
         if self.kind == "teacher":
-            return f"teacher {self.teacher}"
+            return f"teacher {self.family}"
         if self.kind == "student":
-            return f"{self.arch}, {'no teacher' if self.alone else f'from {self.teacher}'}{seed}"
+            return f"{self.arch}, {'no teacher' if self.alone else f'from {self.family}'}"
         return self.full
 
     @property
-    def without_seed(self) -> "Name":
-        return replace(self, full=SEED.sub("", self.full), seed=None)
+    def family(self) -> str:
+        """The teacher's id without its seed."""
+        return SEED.sub("", self.teacher)
 
 
 def parse(name: str) -> Name:
@@ -56,15 +56,18 @@ def parse(name: str) -> Name:
     kind, _, rest = name.partition("-")
     parts = rest.split("--")
     if kind == "teacher" and len(parts) == 1 and rest:
-        return Name(name, kind, teacher=rest)
+        return Name(name, kind, teacher=rest, seed=_seed(rest))
     if kind in ("student", "vlm") and len(parts) == 3 and all(parts):
-        found = SEED.search(parts[2])
-        seed = int(found.group(1)) if found else None
-        recipe = SEED.sub("", parts[2])
+        seed, recipe = _seed(parts[2]), SEED.sub("", parts[2])
         if kind == "student":
             return Name(name, kind, arch=parts[0], teacher=parts[1], recipe=recipe, seed=seed)
         return Name(name, kind, encoder=parts[0], lm=parts[1], recipe=recipe, seed=seed)
     return Name(name, "other")
+
+
+def _seed(text: str) -> int:
+    found = SEED.search(text)
+    return int(found.group(1)) if found else 0
 
 
 def encoder_of(vlm: Name, encoders: Iterable[str], configured: Mapping[str, str]) -> str | None:

@@ -8,11 +8,12 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from kd_analysis.clustered import REDUCTIONS, Clustered, clustered
+from kd_analysis.clustered import Clustered, clustered
 from kd_analysis.names import Name, parse
 
 ZEROSHOT = "zeroshot"
-REPRODUCED = 1e-6
+AVERAGE = "average"  # the evaluation's own mean over tasks; it has no items
+REPRODUCED = 1e-5  # item scores are written with six digits
 
 
 class InputError(ValueError):
@@ -112,7 +113,8 @@ def _read_one(folder: Path) -> Scored:
         raise InputError(f"{path}: {where}: {first['msg']}.") from None
     scores: dict[str, Score] = {}
     for score in whole.scores:
-        scores.setdefault(score.benchmark, score)
+        if score.benchmark != AVERAGE:
+            scores.setdefault(score.benchmark, score)
     items = _read_items(folder / "items.jsonl")
     if missing := sorted(scores.keys() - items.keys()):
         raise InputError(f"{folder}/items.jsonl: expected items of {', '.join(missing)}, found none.")
@@ -137,20 +139,18 @@ def _read_items(path: Path) -> dict[str, list[tuple[str, float]]]:
 # ---------------------------------------------------------------- from items to suites
 
 
-def reductions(models: Sequence[Scored]) -> dict[str, str | None]:
-    """For each task the reduction of items that gives back the recorded value of every model; None if there is none."""
-    tasks = {task for model in models for task in model.scores}
-    return {task: _reduction(task, [m for m in models if task in m.scores]) for task in sorted(tasks)}
+def suite(model: Scored) -> dict[str, Clustered]:
+    """The clustered items of each task of a model."""
+    return {task: clustered(model.items[task]) for task in model.scores}
 
 
-def _reduction(task: str, models: Sequence[Scored]) -> str | None:
-    for name in REDUCTIONS:
-        gaps = (abs(clustered(m.items[task], name).score - m.scores[task].value / m.scores[task].best) for m in models)
-        if all(gap < REPRODUCED for gap in gaps):
-            return name
-    return None
-
-
-def suite(model: Scored, how: dict[str, str | None]) -> dict[str, Clustered]:
-    """The clustered items of each task of a model; where no reduction gives the recorded value, the mean of items."""
-    return {task: clustered(model.items[task], how[task] or "mean of items") for task in model.scores}
+def reweighted(models: Sequence[Scored]) -> list[str]:
+    """Tasks whose score is not the mean of their items (MME with categories of unequal size)."""
+    return sorted(
+        {
+            task
+            for model in models
+            for task, score in model.scores.items()
+            if abs(clustered(model.items[task]).score - score.value / score.best) > REPRODUCED
+        }
+    )

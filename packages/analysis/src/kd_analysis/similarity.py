@@ -61,7 +61,7 @@ class Record:
 
 
 def relation_of(student: str, teacher: str, given: bool) -> str:
-    """How the two stand to each other, from their registered names; of other names, a given pair is student and teacher."""
+    """How the two stand to each other, by name; where the names tell nothing, a given pair is student and teacher."""
     one, two = parse(student), parse(teacher)
     if one.kind != "student":
         return OWN if given else OTHER
