@@ -1,7 +1,7 @@
 """Conversations about pictures as LLaVA and Bunny keep them: one JSON array beside a folder of images."""
 
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,13 @@ INSTRUCTIONS = (
     "Say briefly what the picture shows.",
     "Write one line about the image.",
 )
+LLAVA_FOLDERS: dict[type, str] = {
+    Objects: "coco/train2017",
+    Room: "gqa/images",
+    Sign: "textvqa/train_images",
+    Document: "ocr_vqa/images",
+    Chart: "vg/VG_100K_2",
+}
 Sample = dict[str, Any]
 
 
@@ -88,20 +95,11 @@ def _llava_path(scene: Scene, number: int) -> str:
     return f"vg/VG_100K/{number}.jpg"
 
 
-LLAVA_FOLDERS: dict[type, str] = {
-    Objects: "coco/train2017",
-    Room: "gqa/images",
-    Sign: "textvqa/train_images",
-    Document: "ocr_vqa/images",
-    Chart: "vg/VG_100K_2",
-}
-
-
 def _bunny_path(scene: Scene, number: int) -> str:
     return f"{'coco_2017' if isinstance(scene, Objects) else 'visual_genome'}/{number:012d}.jpg"
 
 
-def _mixed(purpose: str, images: Path, count: int, talk: Talk, path: Any) -> list[Sample]:
+def _mixed(purpose: str, images: Path, count: int, talk: Talk, path: Callable[[Scene, int], str]) -> list[Sample]:
     balance = Balance()
     samples: list[Sample] = []
     for index in range(count):
