@@ -29,7 +29,9 @@ def main() -> int:
     """Run `dvc repro` and print where the results are."""
     prepare_dvc(ROOT)
     start = time.monotonic()
-    done = subprocess.run([sys.executable, "-m", "dvc", "repro", *sys.argv[1:]], cwd=ROOT, env=environment(), check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", "repro", *sys.argv[1:]], cwd=ROOT, env=environment(), check=False
+    )
     minutes, seconds = divmod(round(time.monotonic() - start), 60)
     if done.returncode:
         print(f"\nStopped after {minutes} min {seconds} s. `make demo` goes on where it stopped.")

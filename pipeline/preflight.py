@@ -1,4 +1,4 @@
-"""Say in one line what this machine lacks, before anything is installed. Runs on any Python 3, standard library only."""
+"""Say in one line what this machine lacks, before anything is installed. Any Python 3, standard library only."""
 
 import shutil
 import sys
@@ -6,7 +6,7 @@ import sys
 NEEDED_GB = 12
 
 
-def missing():
+def missing() -> "str | None":
     """What is missing and what to do, or None."""
     if sys.version_info < (3, 11) or sys.version_info >= (3, 14):
         found = ".".join(map(str, sys.version_info[:3]))

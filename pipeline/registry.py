@@ -1,7 +1,7 @@
 """Notice a tracking database that lacks models which `refs/` names: then every register stage has to run again.
 
-Writes `{"schema": "kd-registry/1", "generation": n}`; n grows by one when something is lacking. Register stages depend on this file,
-their references on content alone, so a rebuilt database costs no training.
+Writes `{"schema": "kd-registry/1", "generation": n}`; n grows by one when something is lacking. Register stages depend
+on this file, their references on content alone, so a rebuilt database costs no training.
 """
 
 import argparse

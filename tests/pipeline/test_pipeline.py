@@ -1,0 +1,110 @@
+"""The whole study at its smallest sizes, by parameters alone, in a copy of the repository."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).resolve().parents[2]
+VENV = Path(sys.executable).parent
+pytestmark = [pytest.mark.pipeline, pytest.mark.xdist_group("pipeline")]
+
+
+def lay_over(base: dict, top: Mapping) -> None:
+    for key, value in top.items():
+        if value is None:
+            del base[key]
+        elif isinstance(value, Mapping) and isinstance(base.get(key), Mapping):
+            lay_over(base[key], value)
+        else:
+            base[key] = value
+
+
+def dvc(project: Path, *arguments: str) -> str:
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_TRACKING", "DVC_"))}
+    environment = {**inherited, "PATH": f"{VENV}{os.pathsep}{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1"}
+    environment |= {"OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true", "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-m", "dvc", *arguments]
+    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-6000:]}"
+    return done.stdout + done.stderr
+
+
+def stages_run(output: str) -> set[str]:
+    lines = [line for line in output.splitlines() if line.startswith("Running stage '")]
+    return {line.split("'")[1] for line in lines}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the tracked files with the smallest parameters, after `dvc repro`."""
+    folder = tmp_path_factory.mktemp("study")
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for name in listed.stdout.splitlines():
+        if (ROOT / name).is_file() and name != "dvc.lock":
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    yaml = YAML()
+    params = yaml.load(folder / "params.yaml")
+    lay_over(params, YAML(typ="safe").load(ROOT / "tests" / "pipeline" / "smallest.yaml"))
+    keep_first_vlms(params["vlm"]["cells"])
+    yaml.dump(params, folder / "params.yaml")
+    dvc(folder, "config", "--local", "core.no_scm", "true")
+    dvc(folder, "repro")
+    return folder
+
+
+def keep_first_vlms(cells: dict) -> None:
+    """Two VLMs are enough here: each costs two processes."""
+    for name in list(cells)[2:]:
+        del cells[name]
+
+
+def test_the_report_is_written_and_names_every_model(project):
+    page = (project / "out" / "report" / "report.html").read_text()
+    for ref in [*(project / "refs" / "scratch").glob("*.json"), *(project / "refs" / "vlms").glob("*.json")]:
+        assert json.loads(ref.read_text())["name"] in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_every_vlm_is_scored_on_all_sixteen_tasks(project):
+    files = sorted((project / "out" / "eval").glob("*/scores.json"))
+    assert len(files) == len(list((project / "refs" / "vlms").glob("*.json")))
+    for file in files:
+        scores = json.loads(file.read_text())["scores"]
+        assert len({s["benchmark"] for s in scores} - {"average"}) == 16
+
+
+def test_repro_again_trains_and_predicts_nothing(project):
+    assert stages_run(dvc(project, "repro")) <= {"registry"}
+
+
+def test_a_lost_tracking_database_is_rebuilt_without_training(project):
+    (project / "mlflow.db").unlink()
+    shutil.rmtree(project / "mlruns")
+    ran = stages_run(dvc(project, "repro"))
+    assert "registry" in ran
+    assert all(stage.startswith(("registry", "register_", "publish")) for stage in ran), ran
+    assert {"register_scratch", "register_distilled", "register_lms", "register_vlms", "publish"} <= ran
+
+
+def test_a_changed_loss_weight_reaches_only_what_depends_on_it(project):
+    text = (project / "params.yaml").read_text()
+    (project / "params.yaml").write_text(text.replace("icl: 1", "icl: 2"))
+    assert text != (project / "params.yaml").read_text()
+    ran = stages_run(dvc(project, "repro", "--dry"))
+    (project / "params.yaml").write_text(text)
+    assert any(stage.startswith("distilled@") for stage in ran)
+    assert not any(stage.startswith(("scratch@", "cache@", "world", "lm@")) for stage in ran)

@@ -1,0 +1,66 @@
+"""The kd-evalsuite wheel alone in an empty environment."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+UV = Path(sys.executable).parent / "uv"
+HEAVY = ("torch", "transformers", "datasets", "mlflow", "scipy")
+
+
+def call(*command: object, **options: object) -> str:
+    environment = {**os.environ, "UV_SYSTEM_CERTS": "1", "PYTHONPATH": ""}
+    return subprocess.run(
+        [str(c) for c in command], env=environment, capture_output=True, text=True, check=True, **options
+    ).stdout
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The interpreter of a fresh environment that holds the wheel and what it asks for."""
+    folder = tmp_path_factory.mktemp("alone")
+    call(UV, "build", "--quiet", "--wheel", "--out-dir", folder / "dist", ROOT / "packages" / "evalsuite")
+    call(UV, "venv", "--quiet", "--python", sys.executable, folder / "venv")
+    interpreter = folder / "venv" / "bin" / "python"
+    wheel = next((folder / "dist").glob("*.whl"))
+    call(
+        UV,
+        "pip",
+        "install",
+        "--quiet",
+        "--compile-bytecode",
+        "-c",
+        ROOT / "constraints.txt",
+        "--python",
+        interpreter,
+        wheel,
+    )
+    return interpreter
+
+
+def test_help_answers_in_under_a_second(python, tmp_path):
+    command = python.parent / "evalsuite"
+    assert "predict" in call(command, "--help", cwd=tmp_path)  # once before the clock: files come into memory
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        call(command, "--help", cwd=tmp_path)
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 1
+
+
+def test_nothing_heavy_is_installed_or_imported(python, tmp_path):
+    code = "import kd_evalsuite, sys; print([m for m in sys.modules if m.split('.')[0] in sys.argv[1:]])"
+    assert call(python, "-c", code, *HEAVY, cwd=tmp_path).strip() == "[]"
+    installed = call(UV, "pip", "list", "--python", python)
+    assert not [line for line in installed.splitlines() if line.split(" ")[0] in ("torch", "transformers", "mlflow")]
+
+
+def test_the_sixteen_tasks_are_listed(python, tmp_path):
+    listed = call(python.parent / "evalsuite", "list", cwd=tmp_path)
+    assert all(task in listed for task in ("mme_perception", "gqa", "docvqa", "mmvp", "cvbench_3d"))
