@@ -1,6 +1,7 @@
 """The whole world: which files there are, drawn by several processes, put in place at once."""
 
 import multiprocessing
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from world.params import WorldParams
 from world.picture import Pen
 from world.text import write_corpus
 
-MARK = Path("classes", "classnames.txt")  # every finished world has it
+PARTS = ("pairs", "pairs_test", "classes", "chat", "text", "benchmarks")  # the folders of a world
 
 
 @dataclass(frozen=True)
@@ -94,10 +95,16 @@ def check_replaceable(out: Path) -> None:
     """Refuse to replace a folder that holds something else.
 
     Raises:
-        ValueError: If `out` exists and is neither an empty folder nor a world.
+        ValueError: If `out` is a file, or holds more than parts of a world and hidden files.
     """
-    if out.exists() and not (out.is_dir() and ((out / MARK).is_file() or not any(out.iterdir()))):
-        raise ValueError(f"Expected {out} to be missing, empty or an earlier world, found other files. Choose --out.")
+    if not out.exists():
+        return
+    others = [p.name for p in sorted(out.iterdir()) if p.name not in PARTS and p.name[0] != "."] if out.is_dir() else []
+    if others or not out.is_dir():
+        found = f"{', '.join(others[:3])} in it" if others else "a file"
+        raise ValueError(
+            f"Expected {out} to be missing, empty or an earlier world, found {found}. Choose another --out."
+        )
 
 
 def build(params: WorldParams, out: Path) -> Iterator[str]:
@@ -121,7 +128,8 @@ def _run(todo: list[Job], root: Path, workers: int) -> Iterator[str]:
     if workers == 1:
         yield from (_finish(root, job) for job in todo)
         return
-    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+    ignore_interrupts = (signal.SIGINT, signal.SIG_IGN)  # the parent stops its workers
+    with multiprocessing.get_context("spawn").Pool(workers, signal.signal, ignore_interrupts) as pool:
         yield from pool.imap_unordered(partial(_finish, root), todo)
 
 

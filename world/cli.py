@@ -1,13 +1,16 @@
 """`python -m world`: generate the world."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from contract.shared.params import ParamsError, load_section
+
+if TYPE_CHECKING:
+    from world.params import WorldParams
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -30,7 +33,7 @@ def main(
 
         python -m world --params params.yaml --out data/tiny --set pairs.train=200 --set workers=1
     """
-    from world.build import build, check_replaceable, jobs  # drawing libraries load only when needed
+    from world.build import check_replaceable, jobs  # drawing libraries load only when needed
     from world.params import WorldParams
 
     console = Console(stderr=True)
@@ -44,9 +47,19 @@ def main(
     if dry_run:
         typer.echo("\n".join(todo))
         return
+    try:
+        _build(section, out, len(todo), console)
+    except KeyboardInterrupt:
+        console.print(f"Interrupted. {out} is as it was; run again to start over.", style="red", highlight=False)
+        raise typer.Exit(130) from None
+    typer.echo(out)
+
+
+def _build(section: "WorldParams", out: Path, parts: int, console: Console) -> None:
+    from world.build import build
+
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
-        bar = progress.add_task("world", total=len(todo))
+        bar = progress.add_task("world", total=parts)
         for name in build(section, out):
             progress.update(bar, advance=1, description=f"world: {name}")
-    typer.echo(out)

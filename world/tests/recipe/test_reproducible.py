@@ -3,13 +3,15 @@
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from world.build import MARK, Job, build, check_replaceable
+from world.build import PARTS, Job, build, check_replaceable
 
 pytestmark = [pytest.mark.recipe, pytest.mark.xdist_group("world")]
 REPOSITORY = Path(__file__).parents[3]
@@ -49,17 +51,17 @@ def test_another_seed_gives_other_pictures(small_world, params_file, out):
 
 
 def test_a_new_world_replaces_the_old_one_whole(small_params, out):
-    (out / MARK).parent.mkdir(parents=True)
-    (out / MARK).write_text("old")
-    (out / "leftover").write_text("old")
+    (out / "pairs").mkdir(parents=True)
+    (out / "pairs" / "00099.tar").write_text("old")
     list(build(small_params, out))
-    assert not (out / "leftover").exists()
+    assert sorted(path.name for path in out.iterdir()) == sorted(PARTS)
+    assert not (out / "pairs" / "00099.tar").exists()
     assert [path.name for path in out.parent.iterdir() if path.name.startswith(".world")] == []
 
 
 def test_a_failed_run_leaves_the_old_world(small_params, out, monkeypatch):
-    (out / MARK).parent.mkdir(parents=True)
-    (out / MARK).write_text("old")
+    (out / "classes").mkdir(parents=True)
+    (out / "classes" / "classnames.txt").write_text("old")
 
     def fail(root: Path) -> None:
         raise OSError("no space")
@@ -67,7 +69,7 @@ def test_a_failed_run_leaves_the_old_world(small_params, out, monkeypatch):
     monkeypatch.setattr("world.build.jobs", lambda params: [Job("fails", fail)])
     with pytest.raises(OSError, match="no space"):
         list(build(small_params, out))
-    assert (out / MARK).read_text() == "old"
+    assert (out / "classes" / "classnames.txt").read_text() == "old"
     assert [path.name for path in out.parent.iterdir()] == ["world"]
 
 
@@ -93,3 +95,14 @@ def test_a_dry_run_lists_the_parts_and_writes_nothing(params_file, out):
     assert done.returncode == 0
     assert "benchmarks/gqa" in done.stdout.splitlines()
     assert not out.exists()
+
+
+def test_an_interrupted_run_exits_with_130_and_leaves_nothing(params_file, out):
+    command = [sys.executable, "-m", "world", "--params", str(params_file), "--out", str(out), "--set", "workers=2"]
+    command += ["--set", "pairs.train=100000"]
+    with subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE, start_new_session=True) as process:
+        while not list(out.parent.glob(".world-*/new/*")):
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(timeout=20) == 130
+    assert [path.name for path in out.parent.iterdir()] == ["params.yaml"]
