@@ -8,6 +8,7 @@ from pathlib import Path
 from kd_evalsuite.items import DataError, Item
 from kd_evalsuite.tables import data_digest
 from kd_evalsuite.tasks import task_named
+from kd_evalsuite.text import LETTERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +39,18 @@ def load_task(root: Path, key: str, *, limit: int | None = None, pictures: bool 
         if isinstance(error, DataError):
             raise
         raise DataError(f"{folder}: a row is not as in the public dataset: {type(error).__name__}: {error}") from error
+    _check(folder, items)
     ids = [item.id for item in items]
     if len(set(ids)) < len(ids):
         raise DataError(f"{folder}: expected ids to be unique, {len(ids) - len(set(ids))} are repeated.")
     return TaskData(key, _cut(items, limit), data_digest(folder))
+
+
+def _check(folder: Path, items: Iterable[Item]) -> None:
+    for item in items:
+        letters = LETTERS[: len(item.choices)]
+        if item.choices and len(item.gold[0]) == 1 and item.gold[0] not in letters:
+            raise DataError(f"{folder}: item {item.id}: expected a gold answer among {letters}, got {item.gold[0]!r}.")
 
 
 def load_all(root: Path, keys: Iterable[str], *, limit: int | None = None, pictures: bool = True) -> list[TaskData]:

@@ -155,9 +155,9 @@ def missing(ids: Sequence[str], done: Iterable[str], path: Path) -> list[str]:
 
 
 def dump(value: object, indent: int | None = 1) -> str:
-    """JSON with a final newline; Unicode as it is. Lone surrogates, which no file can hold, are escaped."""
+    """JSON with a final newline; Unicode as it is, lone surrogates, which UTF-8 cannot hold, as question marks."""
     text = json.dumps(value, ensure_ascii=False, indent=indent)
-    return text.encode("utf-8", "backslashreplace").decode() + "\n"
+    return text.encode("utf-8", "replace").decode() + "\n"
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -69,10 +69,8 @@ def _judge(judge: Judge, data: TaskData, predictions: dict[str, Prediction]) -> 
 
 
 def _score(benchmark: str, version: str, name: str, e: Estimate, predictions: dict[str, Prediction]) -> Score:
-    answers = Counter(
-        f"={j.verdict.answer}" if j.verdict.answer is not None else f"?{predictions[j.item.id].prediction.strip()}"
-        for j in e.judged
-    )
+    replies = ((j.verdict.answer, predictions[j.item.id].prediction) for j in e.judged)
+    answers = Counter((reply.strip() if answer is None else answer).lower() for answer, reply in replies)
     return Score(
         benchmark=benchmark,
         benchmark_version=version,

@@ -112,7 +112,7 @@ def _leaves(field: Any, pictures: bool) -> list[str]:
 
 def _jsonl(file: Path, pictures: bool) -> list[Row]:
     try:
-        return [json.loads(line) for line in file.read_text().splitlines() if line.strip()]
+        return [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line.strip()]
     except json.JSONDecodeError as error:
         raise DataError(f"{file}: not valid JSON lines: {error}") from None
 
@@ -120,7 +120,7 @@ def _jsonl(file: Path, pictures: bool) -> list[Row]:
 def _json(file: Path, pictures: bool) -> list[Row]:
     """A list of rows, or a mapping from id to row (the id then stands in column `id`)."""
     try:
-        data = json.loads(file.read_text())
+        data = json.loads(file.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise DataError(f"{file}: not valid JSON: {error}") from None
     rows = [{"id": key, **row} for key, row in data.items()] if isinstance(data, dict) else data

@@ -12,6 +12,8 @@ TEMPLATE = (
     "{% if add_generation_prompt %}ASSISTANT:{% endif %}"
 )
 
+END = "<|endoftext|>"
+
 
 def tokenizer():
     from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
@@ -23,10 +25,10 @@ def tokenizer():
     raw.decoder = decoders.ByteLevel()
     words = "A chat. USER: ASSISTANT: Answer the question using a single word or phrase. Options: colour square"
     trainer = trainers.BpeTrainer(
-        vocab_size=400, special_tokens=["<|endoftext|>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
+        vocab_size=400, special_tokens=[END], initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
     )
     raw.train_from_iterator([words] * 4, trainer)
-    made = PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="<|endoftext|>", pad_token="<|endoftext|>")
+    made = PreTrainedTokenizerFast(tokenizer_object=raw, **dict.fromkeys(("eos_token", "pad_token"), END))
     made.add_special_tokens({"extra_special_tokens": ["<image>"]})
     return made
 

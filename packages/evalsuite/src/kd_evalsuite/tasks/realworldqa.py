@@ -37,8 +37,9 @@ def read(folder: Path, pictures: bool) -> list[Item]:
 
 def _choices(question: str, gold: str) -> tuple[str, ...]:
     """The options listed in the question, where the gold is a letter; yes and no, where it is one of these."""
-    if re.fullmatch("[A-Z]", gold):
-        return tuple(text for _, text in _OPTION.findall(question))
+    if re.fullmatch("[A-H]", gold):
+        options = tuple(text for _, text in _OPTION.findall(question))
+        return options if "ABCDEFGH".index(gold) < len(options) else ()
     return ("Yes", "No") if gold.lower() in ("yes", "no") else ()
 
 
@@ -49,7 +50,7 @@ def cambrian(item: Item) -> Prompt:
 
 def judge(reply: str, item: Item) -> Verdict:
     """A letter where the gold is one, else equal text."""
-    return judges.choice(reply, item) if re.fullmatch("[A-Z]", item.gold[0]) else judges.exact(reply, item)
+    return judges.choice(reply, item) if re.fullmatch("[A-H]", item.gold[0]) else judges.exact(reply, item)
 
 
 TASK = Task(

@@ -1,0 +1,101 @@
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from kd_evalsuite.cli import app
+from typer.testing import CliRunner
+
+RUN = CliRunner()
+
+
+def fastest(code: list[str], times: int = 3) -> float:
+    """Best of some wall times, so that a busy machine does not decide."""
+    spent = []
+    for _ in range(times):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, *code], check=True, capture_output=True)
+        spent.append(time.perf_counter() - start)
+    return min(spent)
+
+
+def test_import_and_help_are_fast():
+    bare = fastest(["-c", "pass"])
+    assert fastest(["-c", "import kd_evalsuite"]) - bare < 0.3
+    assert fastest(["-c", "from kd_evalsuite.cli import app; app(['--help'])"]) < 1
+
+
+def test_nothing_heavy_is_imported_for_help_and_list():
+    code = (
+        "import sys\nfrom kd_evalsuite.cli import app\n"
+        "try:\n    app(['list'])\nexcept SystemExit:\n    pass\n"
+        "names = 'torch transformers mlflow scipy pandas numpy pyarrow open_clip'\n"
+        "heavy = set(names.split()) & set(sys.modules)\n"
+        "sys.exit(str(heavy) if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture
+def params(benchmark_root, tmp_path) -> Path:
+    path = tmp_path / "params.yaml"
+    path.write_text(f"evalsuite:\n  data: {benchmark_root}\n  zeroshot:\n    data: nowhere\n")
+    return path
+
+
+@pytest.mark.parametrize("command", ["run", "predict", "score", "zeroshot", "list", "show", "publish"])
+def test_every_command_has_help_with_an_example(command):
+    done = RUN.invoke(app, [command, "--help"])
+    assert done.exit_code == 0
+    assert "Example" in done.output
+
+
+def test_show_prints_the_prompt(params):
+    done = RUN.invoke(app, ["show", "mmvp", "--params", str(params)])
+    assert done.exit_code == 0
+    assert "Answer with the option's letter from the given choices directly." in done.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--set", "limt=3"], "did you mean 'limit'"),
+        (["--set", "tasks=[gqaa]"], "did you mean 'gqa'"),
+        (["--set", "protocol=papr"], "known: paper"),
+        (["--set", "limit=0"], "greater than 0"),
+        (["--set", "data=nowhere"], "Expected a benchmark folder"),
+    ],
+)
+def test_wrong_parameters_and_data_are_refused_before_any_work(params, tmp_path, arguments, said):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/config.json").write_text("{}")
+    command = ["predict", "--params", str(params), "--model", str(tmp_path / "model"), "--out", str(tmp_path / "out")]
+    done = RUN.invoke(app, [*command, *arguments])
+    assert done.exit_code == 2
+    assert said in " ".join(done.output.split())
+    assert not (tmp_path / "out").exists()
+
+
+def test_predict_wants_a_model_or_best_of(params, tmp_path):
+    done = RUN.invoke(app, ["predict", "--params", str(params), "--out", str(tmp_path)])
+    assert done.exit_code == 2
+
+
+def test_an_encoder_is_sent_to_zeroshot(params, tmp_path):
+    (tmp_path / "enc").mkdir()
+    (tmp_path / "enc/open_clip_config.json").write_text("{}")
+    done = RUN.invoke(app, ["run", "--params", str(params), "--model", str(tmp_path / "enc"), "--out", str(tmp_path)])
+    assert done.exit_code == 2
+    assert "evalsuite zeroshot" in " ".join(done.output.split())
+
+
+def test_dry_run_says_what_would_be_done_and_writes_nothing(params, tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/config.json").write_text("{}")
+    command = ["predict", "--params", str(params), "--model", str(tmp_path / "model"), "--out", str(tmp_path / "out")]
+    done = RUN.invoke(app, [*command, "--dry-run"])
+    assert done.exit_code == 0
+    assert "gqa: 12 items, 0 done" in done.output
+    assert not (tmp_path / "out").exists()

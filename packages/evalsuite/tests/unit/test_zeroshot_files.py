@@ -1,0 +1,93 @@
+import io
+import json
+import tarfile
+
+import pytest
+from kd_evalsuite.items import DataError
+from kd_evalsuite.zeroshot.config import check_config
+from kd_evalsuite.zeroshot.shards import open_set
+
+MODEL = {"embed_dim": 8, "vision_cfg": {"layers": 1}, "text_cfg": {"width": 8}}
+
+
+def folder_with(tmp_path, config):
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(config))
+    (tmp_path / "open_clip_model.safetensors").write_bytes(b"")
+    return tmp_path
+
+
+def test_a_configuration_that_stands_on_its_own_is_accepted(tmp_path):
+    config = {"model_cfg": MODEL, "preprocess_cfg": {"size": 32}}
+    assert check_config(folder_with(tmp_path, config)) == config
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [
+        ("text_cfg", "hf_model_name", "org/name"),
+        ("text_cfg", "hf_tokenizer_name", "org/name"),
+        ("text_cfg", "hf_model_pretrained", True),
+        ("vision_cfg", "timm_model_pretrained", True),
+        ("vision_cfg", "timm_model_name", "hf-hub:org/name"),
+        ("vision_cfg", "unheard_of", 1),
+    ],
+)
+def test_a_configuration_that_could_fetch_something_is_refused(tmp_path, section, key, value):
+    config = {"model_cfg": {**MODEL, section: {**MODEL[section], key: value}}}
+    with pytest.raises(DataError, match=r"open_clip_config\.json"):
+        check_config(folder_with(tmp_path, config))
+
+
+def test_a_folder_without_weights_is_refused(tmp_path):
+    (tmp_path / "open_clip_config.json").write_text("{}")
+    with pytest.raises(DataError, match="safetensors"):
+        check_config(tmp_path)
+
+
+def write_set(folder, members, *, nshards="1"):
+    (folder / "test").mkdir(parents=True)
+    (folder / "classnames.txt").write_text("cat\ndog\n")
+    (folder / "zeroshot_classification_templates.txt").write_text("a {c}\n")
+    (folder / "test/nshards.txt").write_text(nshards)
+    with tarfile.open(folder / "test/0.tar", "w") as tar:
+        for name, content in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return folder
+
+
+def test_samples_are_read_in_order(tmp_path):
+    data = open_set(write_set(tmp_path, [("a.cls", b"1"), ("a.jpg", b"x"), ("b.jpg", b"y"), ("b.cls", b"0\n")]))
+    assert [(s.key, s.image, s.label) for s in data] == [("a", b"x", 1), ("b", b"y", 0)]
+
+
+@pytest.mark.parametrize(
+    ("members", "said"),
+    [
+        ([("a.jpg", b"x")], "no label"),
+        ([("a.cls", b"1")], "no image"),
+        ([("a.cls", b"2"), ("a.jpg", b"x")], "class below 2"),
+        ([("a.cls", b"-1"), ("a.jpg", b"x")], "class below 2"),
+    ],
+)
+def test_incomplete_samples_are_named(tmp_path, members, said):
+    with pytest.raises(DataError, match=said):
+        list(open_set(write_set(tmp_path, members)))
+
+
+def test_a_missing_shard_and_a_cut_one_are_errors(tmp_path):
+    with pytest.raises(DataError, match=r"1\.tar is missing"):
+        open_set(write_set(tmp_path / "a", [("a.cls", b"1"), ("a.jpg", b"x")], nshards="2"))
+    folder = write_set(tmp_path / "b", [("a.cls", b"1"), ("a.jpg", b"x" * 4000)])
+    whole = (folder / "test/0.tar").read_bytes()
+    (folder / "test/0.tar").write_bytes(whole[:2000])
+    with pytest.raises(DataError):
+        list(open_set(folder))
+
+
+def test_a_template_needs_its_place(tmp_path):
+    folder = write_set(tmp_path, [])
+    (folder / "zeroshot_classification_templates.txt").write_text("a photo\n")
+    with pytest.raises(DataError, match="a photo"):
+        open_set(folder)
