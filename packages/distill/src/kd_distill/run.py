@@ -11,7 +11,7 @@ import torch
 from kd_distill import embed, models
 from kd_distill.cache import CacheInfo, TeacherCache, write_cache
 from kd_distill.config import Cell, Data, Recipe
-from kd_distill.journal import Journal, register
+from kd_distill.journal import Journal, read_journal, register
 from kd_distill.pairs import Pairs
 from kd_distill.shards import PairShards
 from kd_distill.task import DistillationTask
@@ -61,6 +61,8 @@ def make_cache(data: Data, teacher: Model, progress: Progress) -> Path:
 def train_cell(cell: Cell, recipe: Recipe, data: Data, *, out: Path, runs: Path, progress: Progress) -> Path:
     """Train one cell into `out`/<name>; killed and called again it goes on where its checkpoint stands.
 
+    A folder that was trained from the same inputs is kept as it is.
+
     Raises:
         Timeout: (filelock) If the same cell is being trained by another process.
     """
@@ -70,6 +72,8 @@ def train_cell(cell: Cell, recipe: Recipe, data: Data, *, out: Path, runs: Path,
     config = models.read_architecture(cell.architecture)
     cache = _cache_of(cell, data, shards)
     key = _key(cell, recipe, data, config, shards, cache)
+    if _inputs_of(out / cell.name) == key:
+        return out / cell.name
     work = runs / f"{cell.name}-{key[:12]}"
     work.mkdir(parents=True, exist_ok=True)
     with FileLock(work / "lock", timeout=0):
@@ -94,7 +98,7 @@ def train_cell(cell: Cell, recipe: Recipe, data: Data, *, out: Path, runs: Path,
         )
         held_out = _pairs(data, PairShards(data.val), config, None)
         journal.metrics(recipe.steps, embed.validate(task.student, held_out))
-        folder = _write(out / cell.name, work, task, config, journal, cell, data)
+        folder = _write(out / cell.name, work, task, config, journal, _tags(cell, data, key))
         shutil.rmtree(work)
     return folder
 
@@ -187,29 +191,42 @@ def _step_of(checkpoint: Path) -> int:
         return int(file.metadata()["step"])
 
 
+def _tags(cell: Cell, data: Data, key: str) -> dict[str, str]:
+    """What the registry says of the model, apart from what can be seen on it."""
+    return {
+        "kd.kind": cell.kind,
+        "kd.arch": cell.id,
+        "kd.teacher": cell.teacher or "none",
+        "kd.recipe": cell.recipe,
+        "kd.data": data.train.name,
+        "kd.seed": str(cell.seed),
+        "kd.inputs": key,
+    }
+
+
+def _inputs_of(folder: Path) -> str | None:
+    """The digest of the inputs that a finished model folder was trained from."""
+    if not (folder / JOURNAL).is_file():
+        return None
+    declared = [e for e in read_journal(folder / JOURNAL) if e["event"] == "model"]
+    return declared[0]["tags"].get("kd.inputs") if declared else None
+
+
 def _write(
     folder: Path,
     work: Path,
     task: DistillationTask,
     config: Mapping,
     journal: Journal,
-    cell: Cell,
-    data: Data,
+    tags: dict[str, str],
 ) -> Path:
     """The model folder, as a whole or not at all."""
     part = folder.with_name(folder.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     models.save(part, task.student, config)
-    tags = {
-        "kd.arch": cell.id,
-        "kd.teacher": cell.teacher or "none",
-        "kd.recipe": cell.recipe,
-        "kd.data": data.train.name,
-        "kd.seed": str(cell.seed),
-        **models.describe(task.student, config),
-    }
-    journal.finish(kind=cell.kind, name=cell.name, tags=tags)
+    kind = tags.pop("kd.kind")
+    journal.finish(kind=kind, name=folder.name, tags=tags | models.describe(task.student, config))
     shutil.copy(work / JOURNAL, part / JOURNAL)
     shutil.rmtree(folder, ignore_errors=True)
     part.rename(folder)

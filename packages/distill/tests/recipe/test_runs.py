@@ -125,6 +125,12 @@ def test_cached_embeddings_are_the_teachers_of_the_same_crops(project, teacher, 
     torch.testing.assert_close(kept_text, text, atol=1e-3, rtol=0)
 
 
+def test_a_model_that_was_trained_from_the_same_inputs_is_kept(project, teacher):
+    before = (teacher.path / "journal.jsonl").read_bytes()
+    train_one(project, TEACHER)
+    assert (teacher.path / "journal.jsonl").read_bytes() == before
+
+
 def test_a_cache_of_other_crops_is_refused(project, cached):
     text = (project / "params.yaml").read_text().replace("views: 2", "views: 3")
     (project / "params.yaml").write_text(text)
