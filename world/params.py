@@ -5,7 +5,26 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from contract.shared.params import Params
-from world.kinds.catalogue import SAMPLERS
+
+
+class Mix(Params):
+    """The share of each kind of picture wherever kinds are mixed; they sum to 1."""
+
+    objects: float = Field(ge=0)
+    room: float = Field(ge=0)
+    sign: float = Field(ge=0)
+    chart: float = Field(ge=0)
+    document: float = Field(ge=0)
+    diagram: float = Field(ge=0)
+    portrait: float = Field(ge=0)
+    flag: float = Field(ge=0)
+    artwork: float = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _sums_to_one(self) -> Self:
+        if abs((total := sum(self.model_dump().values())) - 1) > 1e-6:
+            raise ValueError(f"expected shares that sum to 1; their sum is {total:g}")
+        return self
 
 
 class Pairs(Params):
@@ -60,17 +79,9 @@ class WorldParams(Params):
     jpeg_quality: int = Field(ge=1, le=100)
     noise: int = Field(ge=0, le=64, description="Uniform noise on each pixel, in grey levels up and down.")
     workers: int = Field(gt=0, description="Processes that draw; the files do not depend on it.")
-    mix: dict[str, float] = Field(description="Share of each kind of picture wherever kinds are mixed.")
+    mix: Mix
     pairs: Pairs
     classes: Classes
     benchmarks: Benchmarks
     chat: Chat
     text: Text
-
-    @model_validator(mode="after")
-    def _mix_names_kinds(self) -> Self:
-        if self.mix.keys() != SAMPLERS.keys():
-            raise ValueError(f"mix: expected a weight for each of {', '.join(SAMPLERS)}; got {', '.join(self.mix)}")
-        if min(self.mix.values()) < 0 or abs(sum(self.mix.values()) - 1) > 1e-6:
-            raise ValueError(f"mix: expected weights that are not negative and sum to 1; got {self.mix}")
-        return self

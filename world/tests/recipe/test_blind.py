@@ -146,7 +146,7 @@ class SplitPen(Pen):
 
 def test_training_shows_contents_of_the_train_split_alone(small_params, tmp_path):
     SplitPen.seen.clear()
-    pen, mix = SplitPen(32, 90, 0), small_params.mix
+    pen, mix = SplitPen(32, 90, 0), small_params.mix.model_dump()
     talk = Talk(7, mix, pen, turns=2, text_only=0.1, multi_image=0.3, per_folder=100)
     for write in (write_llava_pretrain, write_mix665k, write_bunny):
         write(tmp_path, count=150, talk=talk)
@@ -169,7 +169,7 @@ def test_text_is_about_contents_of_the_train_split_alone(small_params, tmp_path,
         return scenes[-1]
 
     monkeypatch.setattr(world.text, "any_scene", remembered)
-    write_corpus(tmp_path, lines=300, seed=7, mix=small_params.mix)
+    write_corpus(tmp_path, lines=300, seed=7, mix=small_params.mix.model_dump())
     assert len(scenes) > 200
     assert {split_of(scene) for scene in scenes} == {"train"}
 

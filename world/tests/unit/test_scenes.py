@@ -13,6 +13,7 @@ from world.formats import FORMATS, turn
 from world.kinds.catalogue import SAMPLERS
 from world.kinds.objects import Objects, Thing, sample_objects
 from world.kinds.room import Room, Standing
+from world.params import Mix
 from world.scene import sample, split_of, stream, yes_no
 from world.tests.oracle import answer
 
@@ -130,3 +131,12 @@ def test_a_description_names_all_that_questions_ask_for(kind, rng):
         parts = tuple(sorted(scene.describe(random.Random(0)).replace(",", " and").split(" and ")))
         answers = {(q.text, q.answer) for q in scene.questions(rng) if q.topic != "existence"}
         assert by_description.setdefault(parts, answers) == answers
+
+
+def test_the_mix_names_every_kind():
+    assert list(Mix.model_fields) == list(SAMPLERS)
+
+
+def test_shares_that_do_not_sum_to_one_are_refused():
+    with pytest.raises(ValueError, match=r"sum is 0\.9"):
+        Mix(**dict.fromkeys(SAMPLERS, 0.1))
