@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from kd_analysis.clustered import Clustered, Suite, difference, mean_suite
+from kd_analysis.clustered import Clustered, Suite, average, difference, mean_suite
 from kd_analysis.stats import (
     Estimate,
     bootstrap,
@@ -53,7 +53,8 @@ def claim(how: Resampling, question: str, better: str, worse: str, measure: str,
     points = scaled(estimate, 100)
     n_items = sum(task.n_items for task in differences[0].values())
     detectable = minimum_detectable_difference(points.se, how.level)
-    return Claim(question, better, worse, measure, points, n_items, detectable, points.p, points.p)
+    by_seed = tuple(100 * average(d) for d in differences)
+    return Claim(question, better, worse, measure, points, n_items, detectable, points.p, points.p, by_seed)
 
 
 def adjusted(claims: Sequence[Claim]) -> list[Claim]:

@@ -83,9 +83,9 @@ def assemble(zeroshot: Sequence[Scored], evaluated: Sequence[Scored], encoders: 
     Raises:
         InputError: If VLMs were scored on different tasks, or no teacher has a zero-shot score.
     """
-    first = tuple(
-        Entry(s, {ZEROSHOT: suite(s)[ZEROSHOT]}, s.name, "", (s.name.seed,)) for s in _with_zeroshot(zeroshot)
-    )
+    if bad := [s.key for s in zeroshot if ZEROSHOT not in s.scores]:
+        raise InputError(f"Expected scores of benchmark {ZEROSHOT!r}, found none for {', '.join(bad)}.")
+    first = tuple(Entry(s, {ZEROSHOT: suite(s)[ZEROSHOT]}, s.name, "", (s.name.seed,)) for s in zeroshot)
     known = [s.ref.name for s in zeroshot]
     entries = [_vlm(s, known, encoders) for s in evaluated]
     vlms = tuple(e for e in entries if not e.scored.blind)
@@ -141,6 +141,7 @@ class Claim:
         n_items: How many items it rests on.
         detectable: The smallest true difference that would be found with probability 0.8, in points.
         p: Two-sided; `p_holm` is adjusted within the question.
+        by_seed: The difference of each pair of trainings, in points.
     """
 
     question: str
@@ -152,6 +153,7 @@ class Claim:
     detectable: float
     p: float
     p_holm: float
+    by_seed: tuple[float, ...]
 
     @property
     def verdict(self) -> str:

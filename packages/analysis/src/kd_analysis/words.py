@@ -1,0 +1,106 @@
+"""The report's sentences, made from its numbers."""
+
+from collections.abc import Sequence
+
+from kd_analysis.study import Claim, Study
+
+MINUS = "\u2212"
+
+
+def number(value: float | None, digits: int = 1) -> str:
+    """A number for the reader; `--` where there is none."""
+    if value is None or value != value:  # NaN is unequal to itself
+        return "--"
+    text = f"{value:.{digits}f}"
+    return text.replace("-", MINUS) if float(text) != 0 else text.removeprefix("-")
+
+
+def signed(value: float | None, digits: int = 1) -> str:
+    """The same with its sign."""
+    text = number(value, digits)
+    return text if text[0] in f"{MINUS}-" else f"+{text}"
+
+
+def interval(claim: Claim) -> str:
+    return f"{signed(claim.estimate.low)} to {signed(claim.estimate.high)}"
+
+
+def p_value(p: float | None) -> str:
+    return "--" if p is None or p != p else "< .001" if p < 0.001 else f"{p:.3f}".removeprefix("0")
+
+
+def headlines(claims: Sequence[Claim]) -> list[Claim]:
+    """The first claim of each measure: over all kinds of student where there are several."""
+    found: dict[str, Claim] = {}
+    for claim in claims:
+        found.setdefault(claim.measure, claim)
+    return list(found.values())
+
+
+def short_answer(claims: Sequence[Claim]) -> str:
+    """A word or two for the whole question."""
+    words = {c.verdict for c in headlines(claims)}
+    if not words:
+        return "Cannot be asked"
+    if words == {"yes"}:
+        return "Yes"
+    if words == {"no"}:
+        return "No, the other way round"
+    if words == {"not resolvable"}:
+        return "Not resolvable"
+    if words == {"yes", "not resolvable"}:
+        return "In part"
+    return "In part, the other way round" if words == {"no", "not resolvable"} else "It depends on the measure"
+
+
+SAYS = {
+    "yes": "the student of the better teacher is ahead",
+    "no": "the student of the better teacher is behind",
+    "not resolvable": "a difference is not resolvable",
+}
+
+
+def sentence(claims: Sequence[Claim], study: Study) -> str:
+    """One sentence with the differences and their intervals."""
+    if not claims:
+        return (
+            "The question needs two teachers with a zero-shot score and a student of each with the same architecture "
+            f"and recipe; scored here: {len(study.teachers)} teacher{'s' if len(study.teachers) != 1 else ''}."
+        )
+    best, last = study.teachers[0], study.teachers[-1]
+    parts = [
+        f"on {c.measure} {SAYS[c.verdict]} ({signed(c.estimate.value)} points, {100 * c.estimate.level:.0f} % interval "
+        f"{interval(c)})"
+        for c in headlines(claims)
+    ]
+    return f"With {best} as the better teacher and {last} as the other, {'; '.join(parts)}."
+
+
+def caveats(claims: Sequence[Claim], study: Study, reweighted: Sequence[str], has_cka: bool) -> list[str]:
+    """What the reader must know before believing the answer."""
+    found = []
+    heads = headlines(claims)
+    if any(c.estimate.seeds == 1 for c in heads):
+        found.append(
+            "One training a cell: the interval covers which items were asked, not how another training seed would have "
+            "come out. Several seeds are needed for that."
+        )
+    if heads and all(c.estimate.seeds > 1 for c in heads):
+        found.append(
+            f"The interval covers both which items were asked and how trainings differ, over {heads[0].estimate.seeds} "
+            "seeds a cell."
+        )
+    for c in heads:
+        if c.verdict == "not resolvable":
+            found.append(f"On {c.measure} this study could have found a difference of {number(c.detectable)} points.")
+    if not study.vlms:
+        found.append("No VLM was scored, so the tables and figures of the multimodal tasks are left out.")
+    if not has_cka:
+        found.append("No similarities were given, so the CKA section is left out.")
+    if unknown := sorted({e.scored.ref.name for e in (*study.zeroshot, *study.vlms) if e.role == "other"}):
+        found.append(f"It is not known which encoder stands behind {', '.join(unknown)}; they take part in no check.")
+    if reweighted:
+        found.append(
+            f"The recorded score of {', '.join(reweighted)} weighs its items unequally; differences use the plain mean."
+        )
+    return found
