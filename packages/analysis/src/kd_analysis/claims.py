@@ -3,6 +3,7 @@
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -17,9 +18,9 @@ from kd_analysis.stats import (
 )
 from kd_analysis.study import ALONE, STUDENT, TEACHER, Claim, Entry, Study
 from kd_analysis.tasks import in_order, task_of
+from kd_analysis.words import TEACHERS_DIFFER
 
 BETTER_TEACHER = "Did the better teacher make the better student?"
-TEACHERS_DIFFER = "Is the better teacher better?"
 TEACHER_ABOVE_ALONE = "Is the teacher above the student alone?"
 DISTILLED_ABOVE_ALONE = "Is the distilled student above the same student without a teacher?"
 ABOVE_BLIND = "Does the VLM use the image?"
@@ -45,16 +46,24 @@ def scaled(estimate: Estimate, factor: float) -> Estimate:
 
 def claim(how: Resampling, question: str, better: str, worse: str, measure: str, differences: Sequence[Suite]) -> Claim:
     """A claim from paired differences, one a seed: bootstrap with one, items and seeds with several."""
-    if len(differences) == 1:
-        rng = how.rng(question, better, worse, measure)
-        estimate = bootstrap(differences[0], rng, n_bootstrap=how.n_bootstrap, level=how.level)
-    else:
-        estimate = items_and_seeds(differences, how.level)
+    rng = how.rng(question, better, worse, measure)
+    draw = partial(bootstrap, rng=rng, n_bootstrap=how.n_bootstrap, level=how.level)
+    estimate = draw(differences[0]) if len(differences) == 1 else items_and_seeds(differences, how.level)
     points = scaled(estimate, 100)
-    n_items = sum(task.n_items for task in differences[0].values())
-    detectable = minimum_detectable_difference(points.se, how.level)
-    by_seed = tuple(100 * average(d) for d in differences)
-    return Claim(question, better, worse, measure, points, n_items, detectable, points.p, points.p, by_seed)
+    several = len(differences[0]) > 1
+    return Claim(
+        question=question,
+        better=better,
+        worse=worse,
+        measure=measure,
+        estimate=points,
+        n_items=sum(task.n_items for task in differences[0].values()),
+        detectable=minimum_detectable_difference(points.se, how.level, freedom=points.freedom),
+        p=points.p,
+        p_holm=points.p,
+        by_seed=tuple(100 * average(d) for d in differences),
+        over_tasks=scaled(draw(mean_suite(differences), resample_tasks=True), 100) if several else None,
+    )
 
 
 def adjusted(claims: Sequence[Claim]) -> list[Claim]:
@@ -91,12 +100,12 @@ def _grouped(entries: Iterable[Entry], key: Callable[[Entry], str]) -> dict[str,
 
 def _lineage(entry: Entry) -> str:
     """What two students share when only their teacher differs."""
-    return " / ".join(filter(None, (entry.encoder.arch, entry.encoder.recipe, entry.variant)))
+    return ", ".join(filter(None, (entry.encoder.arch, entry.encoder.recipe, entry.variant)))
 
 
 def _body(entry: Entry) -> str:
     """What a student with and one without a teacher share."""
-    return " / ".join(filter(None, (entry.encoder.arch, entry.variant)))
+    return ", ".join(filter(None, (entry.encoder.arch, entry.variant)))
 
 
 def _variant(entry: Entry) -> str:
@@ -119,7 +128,7 @@ def answer(study: Study, how: Resampling) -> list[Claim]:
     for measure, entries in study.measures.items():
         parts = _by_lineage(entries, best, last)
         if len(parts) > 1 and (pooled := _pooled(parts)):
-            who = f"all {len(parts)} kinds of student"
+            who = f"mean of {len(parts)} kinds of student"
             claims.append(_teacher_claim(how, who, best, last, measure, pooled))
         claims += [_teacher_claim(how, name, best, last, measure, d) for name, d in parts.items()]
     return adjusted(claims)
@@ -204,7 +213,7 @@ def _above_blind(study: Study, how: Resampling) -> Iterable[Claim]:
         if one := seeing.get(blind.scored.ref.name):
             left, right = ({t: s[t] for t in one.suite.keys() & blind.suite.keys()} for s in (one.suite, blind.suite))
             yield claim(
-                how, ABOVE_BLIND, _title(one), "without the image", f"Average of {len(left)} tasks",
+                how, ABOVE_BLIND, f"VLM of {_title(one)}", "without the image", f"Average of {len(left)} tasks",
                 [difference(left, right)],
             )  # fmt: skip
 
@@ -217,13 +226,13 @@ def by_task_above_blind(study: Study, how: Resampling) -> list[Claim]:
         if one := seeing.get(blind.scored.ref.name):
             for task in in_order(one.suite.keys() & blind.suite.keys()):
                 gap = difference({task: one.suite[task]}, {task: blind.suite[task]})
-                sides = (_title(one), "without the image")
+                sides = (f"VLM of {_title(one)}", "without the image")
                 claims.append(claim(how, ABOVE_BLIND, *sides, task_of(task).title, [gap]))
     return adjusted(claims)
 
 
 def _title(entry: Entry) -> str:
-    return f"{entry.encoder.label} in {entry.variant}" if entry.encoder.kind != "other" else entry.scored.ref.name
+    return f"{entry.encoder.label}{_with(entry.variant)}" if entry.encoder.kind != "other" else entry.scored.ref.name
 
 
 def _with(variant: str) -> str:

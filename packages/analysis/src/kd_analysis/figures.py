@@ -15,7 +15,10 @@ from kd_analysis.similarity import ALONE as WITHOUT
 from kd_analysis.similarity import OTHER, OWN, TEACHERS, UNTRAINED
 from kd_analysis.study import ALONE, STUDENT, TEACHER, Claim
 from kd_analysis.tasks import GROUPS, in_order, task_of
+from kd_analysis.words import number, signed
 
+MARKS = "osD^v"
+WIDTH = 8.6  # inches
 INK, MUTED, LINE = "#1d2329", "#6b7580", "#d5dade"
 HUES = (("#1f5673", "#7fb2cf"), ("#a1441f", "#e3a283"), ("#3f6b3a", "#9dc596"), ("#674a86", "#b8a2d0"))
 GREY, PALE = "#8a9199", "#ccd1d6"
@@ -57,14 +60,14 @@ def colour(role: str, teacher: str, teachers: Sequence[str]) -> str:
 def forest(claims: Sequence[Claim], unit: str = "points") -> str:
     """Differences with their intervals, one a line; filled where the interval leaves out zero."""
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(7.6, 0.75 + 0.42 * len(claims)))
+        figure = Figure(figsize=(WIDTH, 0.75 + 0.45 * len(claims)), layout="constrained")
         axes = figure.subplots()
         for y, claim in enumerate(claims):
             e = claim.estimate
             ink = INK if claim.verdict != "not resolvable" else GREY
             axes.plot([e.low, e.high], [y, y], color=ink, linewidth=2, solid_capstyle="round")
             axes.plot(e.value, y, "o", markersize=7, color=ink, markerfacecolor=ink if ink == INK else "white")
-            axes.annotate(f"{e.value:+.1f}", (e.value, y), (0, 7), textcoords="offset points", ha="center", color=ink)
+            axes.annotate(signed(e.value), (e.value, y), (0, 7), textcoords="offset points", ha="center", color=ink)
         axes.axvline(0, color=MUTED, linewidth=1)
         axes.set_yticks(range(len(claims)), [f"{c.measure}: {c.better.split(', from ')[0]}" for c in claims])
         axes.set_ylim(len(claims) - 0.5, -0.7)
@@ -79,7 +82,7 @@ def gap_figure(found: Sequence[Gap], teachers: Sequence[str], alone: Sequence[Ro
     measures = list(dict.fromkeys(g.measure for g in found))
     tallest = max(sum(g.measure == m for g in found) for m in measures)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(7.6, 0.9 + 0.5 * tallest * len(measures)))
+        figure = Figure(figsize=(WIDTH, len(measures) * (0.75 + 0.42 * tallest)), layout="constrained")
         panels = figure.subplots(len(measures), 1, squeeze=False)[:, 0]
         for axes, measure in zip(panels, measures, strict=True):
             for y, gap in enumerate([g for g in found if g.measure == measure]):
@@ -106,7 +109,7 @@ def _dumbbell(axes: Any, y: int, gap: Gap, teachers: Sequence[str]) -> None:
         axes.plot(score.value, y, "o", color=ink, markersize=9, zorder=3)
     middle = (student.value + teacher.value) / 2
     axes.annotate(
-        f"{gap.gap.estimate.value:.1f}", (middle, y), (0, 5), textcoords="offset points", ha="center", color=MUTED
+        number(gap.gap.estimate.value), (middle, y), (0, 5), textcoords="offset points", ha="center", color=MUTED
     )
 
 
@@ -116,7 +119,7 @@ def task_grid(found: Sequence[Row], teachers: Sequence[str], chances: dict[str, 
     wide = 4
     lines = _lines_of_panels(tasks, wide)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(7.6, 1.45 * len(lines) + 0.3))
+        figure = Figure(figsize=(WIDTH, 1.5 * len(lines)), layout="constrained")
         panels = figure.subplots(len(lines), wide, squeeze=False, sharey=True)
         for line, some in enumerate(lines):
             for column in range(wide):
@@ -161,7 +164,7 @@ def cka_by_task(table: dict[str, dict[str, list[tuple[float, float]]]], relation
     """
     tasks = list(table)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(7.6, 0.9 + 0.27 * len(tasks)))
+        figure = Figure(figsize=(WIDTH, 0.9 + 0.27 * len(tasks)), layout="constrained")
         axes = figure.subplots()
         for relation in relations:
             ink, mark = LOOKS[relation]
@@ -183,22 +186,22 @@ def cka_against_score(points: Sequence[dict[str, Any]], teachers: Sequence[str],
     """Students by similarity to their teacher and by score, a panel a measure; the dashed line is the untrained floor.
 
     Args:
-        points: `measure`, `label`, `teacher`, `cka`, `cka_half`, `score`, `score_half` of each student.
+        points: `measure`, `label`, `arch`, `teacher`, `cka`, `cka_half`, `score`, `score_half` of each student.
         teachers: In the order of their colours.
         floor: Mean CKA of untrained students, NaN if there is none.
     """
     measures = list(dict.fromkeys(p["measure"] for p in points))
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(7.6, 3.3))
+        figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
         panels = figure.subplots(1, len(measures), squeeze=False)[0]
+        archs = sorted({p["arch"] for p in points})
         for axes, measure in zip(panels, measures, strict=True):
             for p in (p for p in points if p["measure"] == measure):
-                ink = colour(STUDENT if p["teacher"] in teachers else ALONE, p["teacher"], teachers)
                 axes.errorbar(
-                    p["cka"], p["score"], xerr=p["cka_half"], yerr=p["score_half"],
-                    fmt="o", color=ink, markersize=8, linewidth=1.2,
+                    p["cka"], p["score"], xerr=p["cka_half"], yerr=p["score_half"], linewidth=1.2, markersize=8,
+                    fmt=MARKS[archs.index(p["arch"]) % len(MARKS)], label=p["label"],
+                    color=colour(STUDENT if p["teacher"] in teachers else ALONE, p["teacher"], teachers),
                 )  # fmt: skip
-                axes.annotate(p["label"], (p["cka"], p["score"]), (7, 6), textcoords="offset points", fontsize=8.5)
             if not math.isnan(floor):
                 axes.axvline(floor, color=GREY, linewidth=1.2, linestyle=(0, (4, 3)))
                 axes.annotate(
@@ -207,9 +210,12 @@ def cka_against_score(points: Sequence[dict[str, Any]], teachers: Sequence[str],
                 )  # fmt: skip
             axes.set_title(f"{measure}, points", loc="left", fontsize=10, fontweight="bold")
             axes.set_xlabel("mean debiased CKA over tasks")
-            axes.margins(0.22)
+            axes.margins(0.1)
             axes.grid()
             _bare(axes)
+        handles, labels = panels[0].get_legend_handles_labels()
+        named = dict(zip(labels, handles, strict=True))
+        figure.legend(named.values(), named.keys(), loc="outside upper center", ncols=3)
         return _svg(figure, "cka-score")
 
 
@@ -222,9 +228,7 @@ def _svg(figure: Figure, name: str) -> str:
     """The figure's SVG element, equal bytes for equal data, with ids that do not clash with another figure's."""
     out = io.StringIO()
     with mpl.rc_context({**STYLE, "svg.hashsalt": name}):
-        figure.savefig(
-            out, format="svg", metadata={"Date": None}, bbox_inches="tight", pad_inches=0.05, transparent=True
-        )
+        figure.savefig(out, format="svg", metadata={"Date": None}, transparent=True)
     text = re.sub(r"<metadata>.*?</metadata>", "", out.getvalue(), flags=re.DOTALL)
     text = text[text.index("<svg") :]
     text = re.sub(r'\bid="', f'id="{name}-', text)

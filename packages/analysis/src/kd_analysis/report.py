@@ -109,7 +109,7 @@ def context(found: Findings) -> dict[str, Any]:
     return {
         "short": short_answer(found.answer),
         "sentence": sentence(found.answer, found.study),
-        "caveats": caveats(found.answer, found.study, found.reweighted, bool(found.records)),
+        "caveats": caveats(found.answer, found.checks, found.study, found.reweighted, bool(found.records)),
         "headlines": headlines(found.answer),
         "found": found,
         "questions": {q: [c for c in found.checks if c.question == q] for q in asked},
@@ -128,7 +128,8 @@ def _above_blind(claims: Sequence[Claim]) -> dict[str, Any] | None:
     if not claims:
         return None
     clear = [c for c in claims if c.verdict == "yes" and c.p_holm < 0.05]
-    return {"clear": len(clear), "total": len(claims), "not": [c.measure for c in claims if c not in clear]}
+    unclear = [c.measure for c in claims if c not in clear]
+    return {"clearly": len(clear), "total": len(claims), "unclear": unclear}
 
 
 def drawn(found: Findings) -> dict[str, str]:
@@ -145,7 +146,7 @@ def drawn(found: Findings) -> dict[str, str]:
     if found.records:
         relations = [r for r in RELATIONS if any(record.relation == r for record in found.records)]
         svgs["cka_tasks"] = figures.cka_by_task(cka_table(found.records, found.level), relations)
-        if points := cka_points(study, found.alike):
+        if points := cka_points(study, found.alike, found.level):
             floors = [a.floor for a in found.alike if not math.isnan(a.floor)]
             floor = float(np.mean(floors)) if floors else math.nan
             svgs["cka_score"] = figures.cka_against_score(points, teachers, floor)
@@ -191,6 +192,8 @@ def _claim_line(c: Claim) -> dict[str, Any]:
         "question": c.question, "better": c.better, "worse": c.worse, "measure": c.measure, "difference": e.value,
         "low": e.low, "high": e.high, "se": e.se, "p": c.p, "p_holm": c.p_holm, "verdict": c.verdict,
         "items": c.n_items, "seeds": e.seeds, "method": e.method, "detectable": c.detectable,
+        "low_over_tasks": c.over_tasks.low if c.over_tasks else None,
+        "high_over_tasks": c.over_tasks.high if c.over_tasks else None,
     }  # fmt: skip
 
 

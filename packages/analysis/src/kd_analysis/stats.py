@@ -21,6 +21,7 @@ class Estimate:
     Attributes:
         method: How the interval was made, in words for the reader.
         seeds: How many training seeds stand behind the value; with one, training variance is not covered.
+        freedom: Degrees of freedom of Student's distribution; infinite for a normal or bootstrap interval.
     """
 
     value: float
@@ -30,6 +31,7 @@ class Estimate:
     level: float
     method: str
     seeds: int = 1
+    freedom: float = math.inf
 
     @property
     def verdict(self) -> str:
@@ -38,8 +40,10 @@ class Estimate:
 
     @property
     def p(self) -> float:
-        """Two-sided, by the normal approximation."""
-        return float(2 * distributions.norm.sf(abs(self.value) / self.se)) if self.se > 0 else float(self.value == 0)
+        """Two-sided, from the standard error and the degrees of freedom."""
+        if not self.se > 0:
+            return float(self.value == 0)
+        return float(2 * distributions.t.sf(abs(self.value) / self.se, self.freedom))
 
 
 # ---------------------------------------------------------------- one suite, or the difference of two
@@ -96,13 +100,11 @@ def bootstrap(
 
 
 def _resampled_scores(task: Clustered, rng: np.random.Generator, n_bootstrap: int) -> Float[np.ndarray, " b"]:
+    """The task's score in each resample. Clusters that add the same are drawn as one kind: there are few kinds."""
     count = len(task.ids)
-    scores = np.empty(n_bootstrap)
-    step = max(1, 2_000_000 // count)  # bounds memory at 16 MB
-    for start in range(0, n_bootstrap, step):
-        draw = rng.multinomial(count, np.full(count, 1 / count), size=min(step, n_bootstrap - start))
-        scores[start : start + step] = (draw @ task.points) / (draw @ task.weight)
-    return scores
+    kinds, often = np.unique(np.stack([task.points, task.weight]), axis=1, return_counts=True)
+    draws = rng.multinomial(count, often / count, size=n_bootstrap).astype(np.float64)
+    return np.asarray((draws @ kinds[0]) / (draws @ kinds[1]))
 
 
 # ---------------------------------------------------------------- seeds
@@ -115,7 +117,7 @@ def t_interval(values: Sequence[float], level: float = 0.95) -> Estimate:
         return Estimate(mean, math.nan, math.nan, math.nan, level, "one seed", 1)
     se = float(np.std(values, ddof=1)) / math.sqrt(count)
     half = float(distributions.t.ppf(0.5 + level / 2, count - 1)) * se
-    return Estimate(mean, se, mean - half, mean + half, level, f"{count} seeds", count)
+    return Estimate(mean, se, mean - half, mean + half, level, f"{count} seeds", count, count - 1)
 
 
 def items_and_seeds(suites: Sequence[Suite], level: float = 0.95) -> Estimate:
@@ -139,7 +141,9 @@ def items_and_seeds(suites: Sequence[Suite], level: float = 0.95) -> Estimate:
     spread = seed_var**2 / (count - 1) + item_var**2 / max(1, clusters - len(mean))
     freedom = total**2 / spread if spread > 0 else math.inf
     half = float(distributions.t.ppf(0.5 + level / 2, freedom)) * math.sqrt(total)
-    return Estimate(value, math.sqrt(total), value - half, value + half, level, f"items and {count} seeds", count)
+    return Estimate(
+        value, math.sqrt(total), value - half, value + half, level, f"items and {count} seeds", count, freedom
+    )
 
 
 # ---------------------------------------------------------------- tests
@@ -177,6 +181,8 @@ def sign_test(differences: Sequence[float]) -> tuple[int, int, int, float]:
     return up, down, len(differences) - up - down, p
 
 
-def minimum_detectable_difference(se: float, level: float = 0.95, power: float = 0.8) -> float:
+def minimum_detectable_difference(
+    se: float, level: float = 0.95, power: float = 0.8, freedom: float = math.inf
+) -> float:
     """The true difference that a two-sided test with this standard error finds with probability `power`."""
-    return float(distributions.norm.ppf(0.5 + level / 2) + distributions.norm.ppf(power)) * se
+    return float(distributions.t.ppf(0.5 + level / 2, freedom) + distributions.t.ppf(power, freedom)) * se

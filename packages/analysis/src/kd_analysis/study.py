@@ -1,7 +1,7 @@
 """Who was scored on what: every model as an entry with its encoder's place in the study."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kd_analysis.clustered import Clustered
 from kd_analysis.names import Name, encoder_of, parse
@@ -19,7 +19,7 @@ class Entry:
         scored: What the evaluation wrote.
         suite: Its items.
         encoder: The encoder's name taken apart; of kind "other" if it is unknown.
-        variant: What stands around the encoder: empty for zero-shot, "lm, recipe" for a VLM.
+        variant: What stands around the encoder: "lm, recipe" for a VLM, empty where that is the same for all.
         seed: Of the encoder's training and, for a VLM, of the VLM's.
     """
 
@@ -52,12 +52,14 @@ class Study:
         vlms: VLMs with the image.
         blind: VLMs with the image removed.
         teachers: Ids of the teachers, best zero-shot score first.
+        variant: The language model and recipe of all VLMs, where they share it; entries then do not repeat it.
     """
 
     zeroshot: tuple[Entry, ...]
     vlms: tuple[Entry, ...]
     blind: tuple[Entry, ...]
     teachers: tuple[str, ...]
+    variant: str
 
     @property
     def measures(self) -> dict[str, tuple[Entry, ...]]:
@@ -88,12 +90,15 @@ def assemble(zeroshot: Sequence[Scored], evaluated: Sequence[Scored], encoders: 
     first = tuple(Entry(s, {ZEROSHOT: suite(s)[ZEROSHOT]}, s.name, "", (s.name.seed,)) for s in zeroshot)
     known = [s.ref.name for s in zeroshot]
     entries = [_vlm(s, known, encoders) for s in evaluated]
+    variants = {e.variant for e in entries}
+    shared = variants.pop() if len(variants) == 1 else ""
+    entries = [replace(e, variant="") for e in entries] if shared else entries
     vlms = tuple(e for e in entries if not e.scored.blind)
     _same_tasks(vlms)
     teachers = _ranked(e for e in first if e.role == TEACHER)
     if not teachers:
         raise InputError("Expected zero-shot scores of at least one model called teacher-<id>, found none.")
-    return Study(first, vlms, tuple(e for e in entries if e.scored.blind), teachers)
+    return Study(first, vlms, tuple(e for e in entries if e.scored.blind), teachers, shared)
 
 
 def _vlm(scored: Scored, known: Iterable[str], configured: Mapping[str, str]) -> Entry:
@@ -142,6 +147,7 @@ class Claim:
         detectable: The smallest true difference that would be found with probability 0.8, in points.
         p: Two-sided; `p_holm` is adjusted within the question.
         by_seed: The difference of each pair of trainings, in points.
+        over_tasks: With several tasks, the same difference with tasks drawn anew too (hierarchical bootstrap).
     """
 
     question: str
@@ -154,6 +160,7 @@ class Claim:
     p: float
     p_holm: float
     by_seed: tuple[float, ...]
+    over_tasks: Estimate | None
 
     @property
     def verdict(self) -> str:

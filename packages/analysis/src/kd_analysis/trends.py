@@ -11,6 +11,7 @@ from scipy.stats import norm
 from kd_analysis.ranks import RankCorrelation, concordance, kendall, spearman
 from kd_analysis.similarity import ALONE as WITHOUT
 from kd_analysis.similarity import OTHER, OWN, UNTRAINED, Record, mean_over_tasks
+from kd_analysis.stats import normal
 from kd_analysis.study import STUDENT, TEACHER, Entry, Study
 
 
@@ -85,22 +86,24 @@ def alike(records: Sequence[Record], level: float) -> list[Alike]:
     return found
 
 
-def cka_points(study: Study, found: Sequence[Alike]) -> list[dict[str, Any]]:
+def cka_points(study: Study, found: Sequence[Alike], level: float) -> list[dict[str, Any]]:
     """Similarity beside score for each student that has both."""
     by_name = {a.student: a for a in found if not math.isnan(a.own)}
     points = []
     for measure, entries in study.measures.items():
         for entry in entries:
             if (a := by_name.get(entry.encoder.full)) and entry.encoder.kind == "student":
+                score = normal(entry.suite, level)
                 points.append(
                     {
                         "measure": measure,
                         "label": entry.encoder.label,
                         "teacher": entry.encoder.family,
+                        "arch": entry.encoder.arch,
                         "cka": a.own,
                         "cka_half": a.own_half,
-                        "score": _points(entry),
-                        "score_half": 0.0,
+                        "score": 100 * score.value,
+                        "score_half": 100 * (score.high - score.value),
                     }
                 )
     return points

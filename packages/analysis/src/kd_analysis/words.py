@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 from kd_analysis.study import Claim, Study
 
+TEACHERS_DIFFER = "Is the better teacher better?"
+
 MINUS = "\u2212"
 
 
@@ -53,13 +55,6 @@ def short_answer(claims: Sequence[Claim]) -> str:
     return "In part, the other way round" if words == {"no", "not resolvable"} else "It depends on the measure"
 
 
-SAYS = {
-    "yes": "the student of the better teacher is ahead",
-    "no": "the student of the better teacher is behind",
-    "not resolvable": "a difference is not resolvable",
-}
-
-
 def sentence(claims: Sequence[Claim], study: Study) -> str:
     """One sentence with the differences and their intervals."""
     if not claims:
@@ -69,30 +64,35 @@ def sentence(claims: Sequence[Claim], study: Study) -> str:
         )
     best, last = study.teachers[0], study.teachers[-1]
     parts = [
-        f"on {c.measure} {SAYS[c.verdict]} ({signed(c.estimate.value)} points, {100 * c.estimate.level:.0f} % interval "
-        f"{interval(c)})"
+        f"{signed(c.estimate.value)} points on {_the(c.measure)} "
+        f"({100 * c.estimate.level:.0f} % interval {interval(c)}: {SAYS[c.verdict]})"
         for c in headlines(claims)
     ]
-    return f"With {best} as the better teacher and {last} as the other, {'; '.join(parts)}."
+    return f"Students of {best}, the better teacher, against students of {last}: {'; '.join(parts)}."
 
 
-def caveats(claims: Sequence[Claim], study: Study, reweighted: Sequence[str], has_cka: bool) -> list[str]:
+SAYS = {"yes": "ahead", "no": "behind", "not resolvable": "not resolvable"}
+
+
+def _the(measure: str) -> str:
+    return f"the {measure}" if measure.startswith("Average") else measure
+
+
+def caveats(
+    claims: Sequence[Claim], checks: Sequence[Claim], study: Study, reweighted: Sequence[str], has_cka: bool
+) -> list[str]:
     """What the reader must know before believing the answer."""
-    found = []
     heads = headlines(claims)
-    if any(c.estimate.seeds == 1 for c in heads):
-        found.append(
-            "One training a cell: the interval covers which items were asked, not how another training seed would have "
-            "come out. Several seeds are needed for that."
-        )
-    if heads and all(c.estimate.seeds > 1 for c in heads):
-        found.append(
-            f"The interval covers both which items were asked and how trainings differ, over {heads[0].estimate.seeds} "
-            "seeds a cell."
-        )
+    found = [f"{c.better} against {c.worse}, {c.measure}: the teachers' own order is {c.verdict}." for c in checks
+             if c.question == TEACHERS_DIFFER and c.verdict != "yes"]  # fmt: skip
+    found += _about_seeds(heads, study)
     for c in heads:
         if c.verdict == "not resolvable":
-            found.append(f"On {c.measure} this study could have found a difference of {number(c.detectable)} points.")
+            which = f"a difference of {number(c.detectable)} points, four times out of five"
+            found.append(f"On {_the(c.measure)} this study could have found {which}.")
+        if c.over_tasks:
+            low, high = signed(c.over_tasks.low), signed(c.over_tasks.high)
+            found.append(f"For other tasks of this kind, not only other items, the interval is {low} to {high}.")
     if not study.vlms:
         found.append("No VLM was scored, so the tables and figures of the multimodal tasks are left out.")
     if not has_cka:
@@ -103,4 +103,22 @@ def caveats(claims: Sequence[Claim], study: Study, reweighted: Sequence[str], ha
         found.append(
             f"The recorded score of {', '.join(reweighted)} weighs its items unequally; differences use the plain mean."
         )
+    return found
+
+
+def _about_seeds(heads: Sequence[Claim], study: Study) -> list[str]:
+    if not heads:
+        return []
+    seeds = {c.estimate.seeds for c in heads}
+    if 1 in seeds:
+        return [
+            "One training a cell: the interval covers which items were asked, not how another training seed would have "
+            "come out. Several seeds are needed for that."
+        ]
+    found = [
+        f"The interval covers both which items were asked and how trainings differ, over {max(seeds)} seeds a cell."
+    ]
+    teachers = [e.encoder.family for e in study.zeroshot if e.role == "teacher"]
+    if any(teachers.count(t) == 1 for t in teachers):
+        found.append("Each teacher is a single training: it speaks for itself, not for every teacher of its size.")
     return found
