@@ -39,5 +39,7 @@ def test_a_wrong_key_is_refused_with_line_and_nearest_name(command, tmp_path):
     done = call(command, "run", "--params", str(params), "--dry-run", *MODEL.get(command, []))
     assert done.returncode == 2
     said = done.stdout + done.stderr
-    line = 1 + params.read_text().splitlines().index(next(x for x in params.read_text().splitlines() if f"{wrong}x:" in x))
+    line = 1 + params.read_text().splitlines().index(
+        next(x for x in params.read_text().splitlines() if f"{wrong}x:" in x)
+    )
     assert f"params.yaml:{line}: {section}.{wrong}x: unknown key; did you mean '{right}'?" in said.replace("\n", " ")

@@ -138,12 +138,13 @@ def test_a_cache_of_other_crops_is_refused(project, cached):
         train_one(project, STUDENT)
 
 
-def test_the_registry_is_rebuilt_from_the_folder_when_the_database_is_lost(project, teacher):
+def test_an_empty_registry_is_filled_from_the_folder(project, teacher, monkeypatch):
     ref = (project / "refs" / "teacher.json").read_bytes()
     before = {k: v for k, v in tracking.client().get_run(runs_of(TEACHER)[0]).data.metrics.items()}
-    (project / "mlflow.db").unlink()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{project / 'empty.db'}")
     tracking.client.cache_clear()
     tracking._experiment.cache_clear()
+    assert not tracking.client().search_registered_models()
     register(teacher.path, project / "refs" / "teacher.json")
     assert (project / "refs" / "teacher.json").read_bytes() == ref
     assert tracking.client().get_run(runs_of(TEACHER)[0]).data.metrics == before
