@@ -32,9 +32,9 @@ def load_task(root: Path, key: str, *, limit: int | None = None, pictures: bool 
     Raises:
         DataError: If files, columns or values are not what the public dataset has.
     """
-    folder = root / key
+    folder, task = root / key, task_named(key)
     try:
-        items = task_named(key).read(folder, pictures)
+        items = task.read(folder, pictures)
     except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
         if isinstance(error, DataError):
             raise

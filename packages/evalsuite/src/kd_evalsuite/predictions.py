@@ -25,14 +25,14 @@ def open_folder(folder: Path, manifest: Manifest, *, replace: bool = False) -> N
     """Make the folder for this manifest, or go on in one that has the same.
 
     Raises:
-        DataError: If the folder holds predictions under another manifest and `replace` is false.
+        DataError: If the folder holds predictions (at least one) under another manifest and `replace` is false.
     """
     found = read_manifest(folder) if (folder / MANIFEST).exists() else None
     if found == manifest:
         return
     old = sorted(folder.glob("*.jsonl"))
-    if found is not None or old:
-        if not replace:
+    if old or found is not None:
+        if not replace and any(file.stat().st_size for file in old):
             what = differences(found, manifest) if found else f"no {MANIFEST} beside its .jsonl files"
             raise DataError(
                 f"{folder} holds predictions of something else ({what}). "

@@ -9,7 +9,7 @@
 4. it contains exactly one of the option texts as whole words, and names no other letter;
 5. exactly one capital letter stands alone in it.
 
-Letters beyond the number of options do not count. Two candidates at the same step are no answer.
+Letters beyond the number of options do not count. Two candidates (`B or C`, `(A), (B)`) are no answer.
 """
 
 import re
@@ -20,12 +20,18 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 LIMIT = 20_000  # characters of a reply that are looked at
 
 _ALONE = re.compile(r"[(\[{<]?\s*([A-Za-z])\s*[)\]}>]?\s*[.,:;!)]*", re.ASCII)
-_START = re.compile(r"(?:[(\[]([A-Za-z])[)\]]|([A-Za-z])[.):,](?=\s|$|[A-Z(])|([A-Za-z])\s*\n|([B-HJ-Z])\s+(?=[a-z]))")
+_START = re.compile(
+    r"[(\[](?P<bracketed>[A-Za-z])[)\]]"
+    r"|(?P<marked>[A-Za-z])(?:[.):](?=\s|$|[A-Z(])|,(?=\s))"
+    r"|(?P<line>[A-Za-z])\s*\n"
+    r"|(?P<capital>[B-HJ-Z])\s+(?=[a-z])"
+)
 _PHRASE = re.compile(
     r"\b(?:answer|option|choice)\b(?:\s+(?:is|would be|should be|must be))?\s*[:=]?\s*(?:option\s+)?"
     r"[(\[\"'*]*([A-Za-z])(?![A-Za-z0-9'’])",
     re.IGNORECASE,
 )
+_ANOTHER = re.compile(r"[)\]*\"'.]*\s*(?:,|/|&|\bor\b|\band\b)\s*(?:[(\[][A-Za-z]|[A-Z])(?![A-Za-z0-9'’])")
 _SPACES = re.compile(r"\s+")
 
 
@@ -36,12 +42,9 @@ def letter(reply: str, choices: Sequence[str]) -> str | None:
     if match := _ALONE.fullmatch(text):
         return _known(match[1], known)
     if match := _START.match(text):
-        found = next(g for g in match.groups() if g)
-        rival = [x for x in _isolated(text[match.end() :], known) if x != found] if match[4] else []
-        if not rival or _and_or_free(text):
-            return _known(found, known)
+        return None if _weighs(text, match) else _known(str(match[match.lastgroup or 0]), known)
     if phrases := [m for m in _PHRASE.finditer(text) if _is_letter(m, text)]:
-        return _known(phrases[-1][1], known)
+        return None if _weighs(text, phrases[-1]) else _known(phrases[-1][1], known)
     named = _named(text, choices)
     alone = _isolated(text, known)
     if len(named) == 1:
@@ -49,20 +52,20 @@ def letter(reply: str, choices: Sequence[str]) -> str | None:
     return alone[0] if len(alone) == 1 and not named and alone[0] not in "AI" else None
 
 
-def _is_letter(match: re.Match[str], text: str) -> bool:
-    """Whether the letter of an answer phrase is one: not the article of `the answer is a dog`."""
-    rest = text[match.end() :].strip(".)]!*\"' ")
-    article = match[1] in "AI" and re.match(r"\s+[a-z]", text[match.end() :]) is not None
-    return (match[1].isupper() and not article) or not rest
-
-
 def _known(found: str, known: str) -> str | None:
     return found.upper() if found.upper() in known else None
 
 
-def _and_or_free(text: str) -> bool:
-    """Whether the reply does not weigh two letters (`B or C`)."""
-    return not re.match(r"[A-Z]\s+(?:or|and)\s+[A-Z]\b", text)
+def _weighs(text: str, match: re.Match[str]) -> bool:
+    """Whether the letter found is one of several: `B or C`, `(A) and (B)`, `A, B`."""
+    return _ANOTHER.match(text, match.end(match.lastindex or 0)) is not None
+
+
+def _is_letter(match: re.Match[str], text: str) -> bool:
+    """Whether the letter of an answer phrase is one: not the article of `the answer is a dog`."""
+    rest = text[match.end() :].strip(".)]!*\"' ")
+    article = match[1] in "AI" and re.match(r"\s+[a-z]", text[match.end() :]) is not None
+    return (match[1].isupper() and (not article or _weighs(text, match))) or not rest
 
 
 def _isolated(text: str, known: str) -> list[str]:

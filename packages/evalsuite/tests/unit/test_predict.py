@@ -81,9 +81,16 @@ def test_predictions_of_something_else_are_not_mixed(benchmark_root, tmp_path, c
 
 
 def test_files_without_a_manifest_are_not_taken_over(benchmark_root, tmp_path):
-    (tmp_path / "gqa.jsonl").write_text("")
+    (tmp_path / "gqa.jsonl").write_text("{}\n")
     with pytest.raises(DataError, match="manifest"):
         run(benchmark_root, tmp_path)
+
+
+def test_a_manifest_without_a_prediction_is_replaced(benchmark_root, tmp_path):
+    with pytest.raises(RuntimeError, match="stopped"):
+        run(benchmark_root, tmp_path, Scripted(stop_after=0))
+    n, _ = run(benchmark_root, tmp_path, blind=True)
+    assert n == 48
 
 
 def test_blind_asks_without_images_but_keeps_their_digest(benchmark_root, tmp_path):

@@ -8,7 +8,21 @@ CHOICES = ("red car", "green car", "blue car", "a dog")
 
 
 def test_letters_are_read_where_they_are_marked_off():
-    for reply in ("B", "b", "(b)", "B.", "**B**", " B\n", "B. green car", "B) x", "(B) the green one", "B: yes", "[B]"):
+    for reply in (
+        "B",
+        "b",
+        "(b)",
+        "B.",
+        "**B**",
+        " B\n",
+        "B. green car",
+        "B. A thing",
+        "B, surely",
+        "B) x",
+        "(B) the green one",
+        "B: yes",
+        "[B]",
+    ):
         assert text.letter(reply, CHOICES) == "B", reply
 
 
@@ -35,7 +49,8 @@ def test_option_texts_count_as_whole_words_and_the_longest_wins():
 
 
 def test_two_candidates_and_none_are_no_answer():
-    for reply in ("", "  ", "A or B", "B or C", "Both A and B", "red car, blue car", "no idea", "E", "Because", "3"):
+    replies = "|  |A or B|B or C|(A) or (B)|A, B|B, C and D|Both A and B|The answer is A or B|red car, blue car|E"
+    for reply in [*replies.split("|"), "Because", "3", "option (C) / (D)", "no idea"]:
         assert text.letter(reply, CHOICES) is None, reply
 
 
