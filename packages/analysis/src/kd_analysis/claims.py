@@ -244,7 +244,7 @@ def _with(variant: str) -> str:
 
 @dataclass(frozen=True)
 class Gap:
-    """A student beside its teacher on one measure, in points."""
+    """A student beside its teacher on one measure, in points; `alone` is the same student without a teacher."""
 
     measure: str
     student: str
@@ -252,6 +252,7 @@ class Gap:
     student_score: Estimate
     teacher_score: Estimate
     gap: Claim
+    alone: float | None
 
     @property
     def relative(self) -> float:
@@ -270,7 +271,10 @@ def gaps(study: Study, how: Resampling) -> list[Gap]:
             if own:
                 sides = (f"teacher {family}", name)
                 gap = claim(how, "How far behind its teacher is the student?", *sides, measure, paired(own, group))
-                found.append(Gap(measure, name, family, level_of(group, how.level), level_of(own, how.level), gap))
+                bodies = [100 * average(e.suite) for e in _of(entries, ALONE) if _body(e) == _body(group[0])]
+                alone = sum(bodies) / len(bodies) if bodies else None
+                scores = level_of(group, how.level), level_of(own, how.level)
+                found.append(Gap(measure, name, family, *scores, gap, alone))
     return found
 
 

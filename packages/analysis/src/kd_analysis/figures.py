@@ -77,8 +77,8 @@ def forest(claims: Sequence[Claim], unit: str = "points") -> str:
         return _svg(figure, "forest")
 
 
-def gap_figure(found: Sequence[Gap], teachers: Sequence[str], alone: Sequence[Row]) -> str:
-    """Teacher and student joined by a line, a panel a measure; the student without a teacher as a grey line."""
+def gap_figure(found: Sequence[Gap], teachers: Sequence[str]) -> str:
+    """Teacher and student joined by a line, a panel a measure; a grey tick is the student without a teacher."""
     measures = list(dict.fromkeys(g.measure for g in found))
     tallest = max(sum(g.measure == m for g in found) for m in measures)
     with mpl.rc_context(STYLE):
@@ -91,10 +91,6 @@ def gap_figure(found: Sequence[Gap], teachers: Sequence[str], alone: Sequence[Ro
             axes.set_yticks(range(len(some)), [g.student for g in some])
             axes.set_ylim(len(some) - 0.4, -0.7)
             axes.set_title(f"{measure}, points", loc="left", fontsize=10, fontweight="bold")
-            for row in alone:
-                cell = row.zeroshot if measure.startswith("zero") else row.average
-                if cell:
-                    axes.axvline(cell.value, color=GREY, linewidth=1.2, linestyle=(0, (4, 3)))
             axes.grid(axis="x")
             _bare(axes)
         return _svg(figure, "gaps")
@@ -107,6 +103,8 @@ def _dumbbell(axes: Any, y: int, gap: Gap, teachers: Sequence[str]) -> None:
     for score, ink in ((student, light), (teacher, dark)):
         axes.plot([score.low, score.high], [y, y], color=ink, linewidth=1.5, zorder=2)
         axes.plot(score.value, y, "o", color=ink, markersize=9, zorder=3)
+    if gap.alone is not None:
+        axes.plot(gap.alone, y, "|", color=GREY, markersize=14, markeredgewidth=2.2)
     middle = (student.value + teacher.value) / 2
     axes.annotate(
         number(gap.gap.estimate.value), (middle, y), (0, 5), textcoords="offset points", ha="center", color=MUTED

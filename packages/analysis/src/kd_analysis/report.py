@@ -16,7 +16,7 @@ from kd_analysis.render import render
 from kd_analysis.rows import Row, chance, rows
 from kd_analysis.scores import ZEROSHOT, Scored, read_scored, reweighted
 from kd_analysis.similarity import RELATIONS, Record, read_records
-from kd_analysis.study import ALONE, Claim, Study, assemble
+from kd_analysis.study import Claim, Study, assemble
 from kd_analysis.tasks import GROUPS, in_order, task_of
 from kd_analysis.trends import Alike, Trend, alike, cka_points, cka_table, teachers_against_students
 from kd_analysis.words import caveats, headlines, sentence, short_answer
@@ -135,12 +135,11 @@ def _above_blind(claims: Sequence[Claim]) -> dict[str, Any] | None:
 def drawn(found: Findings) -> dict[str, str]:
     """The figures that the findings allow, as SVG; empty where they do not."""
     teachers, study = found.study.teachers, found.study
-    alone = [r for r in found.rows if r.role == ALONE]
     svgs = dict.fromkeys(("forest", "gaps", "tasks", "cka_tasks", "cka_score"), "")
     if found.answer:
         svgs["forest"] = figures.forest(found.answer)
     if found.gaps:
-        svgs["gaps"] = figures.gap_figure(found.gaps, teachers, alone)
+        svgs["gaps"] = figures.gap_figure(found.gaps, teachers)
     if study.vlms:
         svgs["tasks"] = figures.task_grid([r for r in found.rows if r.tasks], teachers, found.chances)
     if found.records:
