@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -50,6 +51,12 @@ def write_encoder(folder: Path, vision: dict, **model_cfg) -> Path:
 
 
 @pytest.fixture(scope="session")
+def encoders():
+    """How to write an encoder's folder, and the configurations of two."""
+    return SimpleNamespace(write=write_encoder, vit=VIT, resnet=RESNET, preprocess=PREPROCESS)
+
+
+@pytest.fixture(scope="session")
 def vit_folder(tmp_path_factory):
     return write_encoder(tmp_path_factory.mktemp("encoders") / "student-vit--none--alone", VIT)
 
@@ -87,7 +94,7 @@ def lm_folder(tmp_path_factory, tokenizer):
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory):
-    """LLaVA files about pictures of one colour: 8 captions; 12 conversations, some text-only, some about two pictures."""
+    """LLaVA files about pictures of one colour: 8 captions and 12 conversations of every form."""
     folder = tmp_path_factory.mktemp("world")
     rng = np.random.default_rng(0)
     (folder / "images" / "a").mkdir(parents=True)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import (
@@ -123,6 +124,24 @@ def _processor(encoder: Encoder, tokenizer: Any) -> LlavaProcessor:
         num_additional_image_tokens=int(is_vit),
         chat_template=chat_template(),
     )
+
+
+def standardise_input(vlm: Vlm, features: np.ndarray) -> None:
+    """Fold (x - mean) / deviation of the visual tokens into the projector's first layer, channel by channel.
+
+    Encoders differ in the scale of their features by orders of magnitude, and one learning rate must do for all of
+    them. The model stays stock: only its initial weights change. Nearly constant channels are not blown up.
+
+    Args:
+        vlm: Just assembled.
+        features: Visual tokens (n, p, w) of the training pictures.
+    """
+    mean, deviation = features.mean(axis=(0, 1)), features.std(axis=(0, 1))
+    scale = torch.from_numpy(1 / np.sqrt(deviation**2 + 0.01 * (deviation**2).mean() + 1e-12))
+    layer: Any = vlm.projector.linear_1
+    with torch.no_grad():
+        layer.weight.mul_(scale)
+        layer.bias.sub_(layer.weight @ torch.from_numpy(mean))
 
 
 def forward_cached(vlm: Vlm, ids: Tensor, labels: Tensor, features: Tensor | None) -> Any:

@@ -29,6 +29,7 @@ class Optim(Params):
     warmup_share: float = Field(0.03, ge=0, lt=1)
     weight_decay: float = Field(0.0, ge=0)
     clip: float = Field(1.0, gt=0, description="Largest gradient norm; none of the originals clips.")
+    beta2: float = Field(0.999, gt=0, lt=1, description="AdamW's decay of the second moment.")
     precision: Precision = "fp32"
 
 
@@ -36,6 +37,7 @@ class LanguageModel(Optim):
     """A Qwen2 model with its own byte-level BPE, trained on `data.text`."""
 
     vocab_size: int = Field(ge=260, description="Tokens, the 256 bytes and the end token among them.")
+    phrases: int = Field(0, ge=0, description="How many of them are frequent whole sentences, such as instructions.")
     width: int = Field(gt=0)
     layers: int = Field(gt=0)
     heads: int = Field(gt=0)
@@ -68,6 +70,7 @@ class Stage(Optim):
 class Recipe(Params):
     pretrain: Stage
     finetune: Stage
+    standardise: bool = Field(True, description="Begin with a projector that standardises the encoder's features.")
     held_out: int = Field(gt=0, description="Conversations at the end of data.finetune that are only tested on.")
     least_supervised_share: float = Field(0.01, gt=0, lt=1)
 

@@ -2,13 +2,14 @@
 
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor, nn
 from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
@@ -16,6 +17,7 @@ from kd_vlm.evaluate import answers_right
 from kd_vlm.loop import Group, Step, fit
 from kd_vlm.templates import END, IGNORE
 
+SENTENCE = re.compile(r"(?:^|[ \n])(?!USER:|ASSISTANT:)[A-Z](?:(?!USER:|ASSISTANT:)[^\n.?]|\.(?!\s|$))*\.(?=\s|$)")
 ANSWER = re.compile(r"ASSISTANT:(.*?" + re.escape(END) + ")", re.DOTALL)
 
 
@@ -45,21 +47,42 @@ def read_text(path: Path) -> list[str]:
     return texts
 
 
-def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
-    """A byte-level BPE of `vocab_size` tokens: any text can be written, `<|endoftext|>` is token 0."""
+def train_tokenizer(texts: Sequence[str], vocab_size: int, n_phrases: int = 0) -> PreTrainedTokenizerFast:
+    """A byte-level BPE of at most `vocab_size` tokens: any text can be written, `<|endoftext|>` is token 0.
+
+    Args:
+        texts: What is counted.
+        vocab_size: Tokens in all.
+        n_phrases: So many of them are whole sentences that stand in many texts, such as the system prompt and the
+            instructions of benchmarks. Read as one token each they cost a small model a tenth of the time.
+    """
+    phrases = frequent_phrases(texts, n_phrases)
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
     bpe.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
+        vocab_size=vocab_size - len(phrases),
         special_tokens=[END],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     bpe.train_from_iterator((text.replace(END, "\n") for text in texts), trainer)
+    bpe.add_tokens([AddedToken(phrase, normalized=False) for phrase in phrases])
     return PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token=END, pad_token=END)
+
+
+def frequent_phrases(texts: Sequence[str], n: int, least_words: int = 5, least_share: float = 0.005) -> list[str]:
+    """The `n` statements of at least `least_words` words that stand in most texts, with the space before them.
+
+    Only sentences in at least `least_share` of the texts count. Equal counts go by the alphabet.
+    """
+    if not n:
+        return []
+    counts = Counter(sentence for text in texts for sentence in set(SENTENCE.findall(text)))
+    long = [(-count, s) for s, count in counts.items() if len(s.split()) >= least_words]
+    return [sentence for count, sentence in sorted(long)[:n] if -count >= least_share * len(texts)]
 
 
 def tokenise(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], context: int) -> list[Document]:
@@ -73,6 +96,20 @@ def tokenise(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], context: 
             inside[match.start(1) : match.end(1)] = True
         documents.append(Document(tuple(ids[:context]), tuple(bool(inside[start]) for start, _ in offsets[:context])))
     return documents
+
+
+def repeated(documents: Sequence[Document], share: float, context: int, rng: np.random.Generator) -> list[Document]:
+    """The same documents, `share` of them written twice in a row, the second time marked as an answer.
+
+    To predict the second copy a model must look things up in the first. That is what answering from a description
+    takes, and a small model finds it far sooner where every token asks for it. Documents whose double does not fit
+    `context` stay as they are.
+    """
+    chosen = rng.random(len(documents)) < share
+    return [
+        Document(d.ids * 2, (False,) * len(d.ids) + (True,) * len(d.ids)) if twice and 2 * len(d.ids) <= context else d
+        for d, twice in zip(documents, chosen, strict=True)
+    ]
 
 
 def build_model(
@@ -214,6 +251,7 @@ def fit_lm(
     warmup_share: float,
     weight_decay: float,
     clip: float,
+    beta2: float,
     precision: str,
     answer_weight: float,
     seed: int,
@@ -233,6 +271,7 @@ def fit_lm(
         warmup_share=warmup_share,
         weight_decay=weight_decay,
         clip=clip,
+        beta2=beta2,
         on_step=on_step,
     )
     model.eval()

@@ -51,6 +51,7 @@ def fit(
     warmup_share: float,
     weight_decay: float,
     clip: float,
+    beta2: float,
     on_step: Callable[[Step], None],
 ) -> None:
     """Run the steps of `plan` that `checkpoint` has not yet seen; afterwards the checkpoint holds the last one.
@@ -64,13 +65,14 @@ def fit(
         warmup_share: Share of the steps in which the learning rate rises linearly; then it falls as a cosine to 0.
         weight_decay: Decoupled; applied to matrices only.
         clip: Largest norm of the gradient over all groups.
+        beta2: AdamW's decay of the second moment; the first has 0.9.
         on_step: Called after every step.
 
     Raises:
         NonFiniteError: If the loss or the gradient is not finite.
     """
     named = {name: p for group in groups for name, p in group.parameters.items()}
-    optimizer = _optimizer(groups, weight_decay)
+    optimizer = _optimizer(groups, weight_decay, beta2)
     start = restore(checkpoint, named, optimizer) if checkpoint.is_file() else 0
     n_warmup = max(1, round(warmup_share * len(plan)))
     for number in range(start, len(plan)):
@@ -100,7 +102,7 @@ def learning_rate_scale(step: int, n_steps: int, n_warmup: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - n_warmup + 1) / (n_steps - n_warmup + 1)))
 
 
-def _optimizer(groups: Sequence[Group], weight_decay: float) -> torch.optim.AdamW:
+def _optimizer(groups: Sequence[Group], weight_decay: float, beta2: float) -> torch.optim.AdamW:
     split = [
         {"params": members, "lr": group.lr, "peak": group.lr, "weight_decay": decay}
         for group in groups
@@ -110,7 +112,7 @@ def _optimizer(groups: Sequence[Group], weight_decay: float) -> torch.optim.Adam
         )
         if members
     ]
-    return torch.optim.AdamW(split, betas=(0.9, 0.999), eps=1e-8, fused=True)
+    return torch.optim.AdamW(split, betas=(0.9, beta2), eps=1e-8, fused=True)
 
 
 def save(path: Path, named: Mapping[str, Parameter], optimizer: torch.optim.AdamW, step: int) -> None:

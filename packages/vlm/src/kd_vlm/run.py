@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from kd_vlm import __version__, tracking
-from kd_vlm.assembly import Vlm, assemble, save_vlm
+from kd_vlm.assembly import Vlm, assemble, save_vlm, standardise_input
 from kd_vlm.config import Corpus as CorpusParams
 from kd_vlm.config import Data, LanguageModel, Recipe
 from kd_vlm.data import Sample, distinct_images, image_path, read_conversations
@@ -25,7 +25,7 @@ from kd_vlm.workspace import console, file_digest, flat, key_of, new_folder, on_
 
 _SHAPE = {"width", "layers", "heads", "kv_heads", "mlp_width", "max_positions"}
 _FIT = {"context", "batch_size", "epochs", "lr", "answer_weight", "seed"}
-_OPTIM = {"warmup_share", "weight_decay", "clip", "precision"}
+_OPTIM = {"warmup_share", "weight_decay", "clip", "beta2", "precision"}
 
 
 def run_lm(name: str, lm: LanguageModel, text: Path, *, out: Path, runs: Path, save_every: int) -> Path:
@@ -36,7 +36,7 @@ def run_lm(name: str, lm: LanguageModel, text: Path, *, out: Path, runs: Path, s
         raise ValueError(f"{text} has {len(texts)} lines, held_out takes {lm.held_out} of them.")
     data = {"name": "text", "digest": file_digest([text]), "path": str(text)}
     scratch = runs / f"{registered}-{key_of(lm.model_dump(mode='json'), data['digest'], __version__)[:12]}"
-    tokenizer = train_tokenizer(texts[: -lm.held_out], lm.vocab_size)
+    tokenizer = train_tokenizer(texts[: -lm.held_out], lm.vocab_size, lm.phrases)
     model = build_model(tokenizer, **lm.model_dump(include=_SHAPE), generator=torch.Generator().manual_seed(lm.seed))
     documents = tokenise(tokenizer, texts[: -lm.held_out], lm.context)
     checkpoint = scratch / "lm.safetensors"
@@ -123,6 +123,8 @@ def run_vlm(
             memory_limit=cache_limit,
             on_batch=lambda n: bars.update(bar, advance=n),
         )
+        if recipe.standardise:
+            standardise_input(vlm, features.rows)
         first = 0
         for stage, (corpus, options, n_steps) in plan.items():
             fit_stage(

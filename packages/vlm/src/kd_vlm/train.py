@@ -68,6 +68,7 @@ def fit_stage(
     warmup_share: float,
     weight_decay: float,
     clip: float,
+    beta2: float,
     precision: str,
     seed: int,
     checkpoint: Path,
@@ -95,6 +96,7 @@ def fit_stage(
         warmup_share=warmup_share,
         weight_decay=weight_decay,
         clip=clip,
+        beta2=beta2,
         on_step=on_step,
     )
     vlm.model.eval()

@@ -1,0 +1,186 @@
+"""The assembled VLM is a stock checkpoint: equal outputs on every path, in a process without this package."""
+
+import json
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+import torch
+from kd_vlm.assembly import assemble, collate, forward_cached, save_vlm
+from kd_vlm.encoder import load_encoder, visual_tokens
+from kd_vlm.templates import END, IMAGE, Turn, encode, qwen2_base
+from PIL import Image
+from safetensors.torch import load_file
+
+QUESTION = "What color is it?"
+
+
+@pytest.fixture(scope="module", params=["vit", "resnet"])
+def built(request, vit_folder, resnet_folder, lm_folder):
+    encoder = load_encoder({"vit": vit_folder, "resnet": resnet_folder}[request.param])
+    return encoder, assemble(encoder, lm_folder, torch.Generator().manual_seed(0))
+
+
+def picture(seed=0):
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (50, 60, 3), dtype=np.uint8))
+
+
+def sample(vlm, turns):
+    return encode(
+        [qwen2_base(turns)], vlm.processor.tokenizer, image_id=vlm.image_id, tokens_per_image=vlm.tokens_per_image
+    )[0]
+
+
+def batch(vlm):
+    """One picture, text only, two pictures: (ids, labels, number of pictures)."""
+    conversations = [
+        [Turn(f"{IMAGE}\n{QUESTION}", "red"), Turn("And?", "2")],
+        [Turn("Say green.", "green")],
+        [Turn(f"{IMAGE}\n{IMAGE}\nWhich?", "blue red")],
+    ]
+    encoded = [sample(vlm, turns) for turns in conversations]
+    return *collate([(e.ids, e.labels) for e in encoded], vlm.processor.tokenizer.pad_token_id), 3
+
+
+def test_cached_features_give_the_loss_and_gradients_of_the_pixel_path(built):
+    """With logits at supervised positions only against all logits, on a batch with and without pictures."""
+    encoder, vlm = built
+    ids, labels, n = batch(vlm)
+    pixels = encoder.processor([picture(i) for i in range(n)], return_tensors="pt")["pixel_values"]
+    trained = {name: p for name, p in vlm.model.named_parameters() if "vision_tower" not in name}
+    results = []
+    for run in (
+        lambda: vlm.model(input_ids=ids, pixel_values=pixels, labels=labels, use_cache=False).loss,
+        lambda: forward_cached(vlm, ids, labels, visual_tokens(encoder, pixels)).loss,
+    ):
+        vlm.model.zero_grad(set_to_none=True)
+        loss = run()
+        loss.backward()
+        results.append((loss.detach(), {name: p.grad.clone() for name, p in trained.items()}))
+    (pixel_loss, pixel_grads), (cached_loss, cached_grads) = results
+    torch.testing.assert_close(cached_loss, pixel_loss, atol=1e-6, rtol=0)
+    for name in pixel_grads:
+        torch.testing.assert_close(cached_grads[name], pixel_grads[name], atol=1e-6, rtol=1e-5, msg=name)
+
+
+def test_padding_does_not_change_a_samples_loss(built):
+    _, vlm = built
+    short, long = sample(vlm, [Turn("Say red.", "red")]), sample(vlm, [Turn("Say red.", "red")] * 3)
+    losses = []
+    for rows in ([short], [long], [short, long]):
+        ids, labels = collate([(r.ids, r.labels) for r in rows], vlm.processor.tokenizer.pad_token_id)
+        with torch.no_grad():
+            losses.append(forward_cached(vlm, ids, labels, None).loss)
+    n_short, n_long = short.n_supervised, long.n_supervised
+    expected = (losses[0] * n_short + losses[1] * n_long) / (n_short + n_long)
+    torch.testing.assert_close(losses[2], expected, atol=1e-6, rtol=0)
+
+
+def test_the_tower_and_the_language_model_are_taken_over_unchanged(built, lm_folder):
+    encoder, vlm = built
+    for name, value in encoder.tower.state_dict().items():
+        assert torch.equal(vlm.tower.state_dict()[name], value)
+    saved = load_file(lm_folder / "model.safetensors")
+    ours = {k.removeprefix("model.language_model."): v for k, v in vlm.model.state_dict().items()}
+    for name, value in saved.items():
+        n_rows = len(value)
+        assert torch.equal(ours[name.removeprefix("model.")][:n_rows], value), name
+
+
+def test_the_projector_depends_on_the_generator_alone(built, lm_folder):
+    encoder, vlm = built
+    again = assemble(encoder, lm_folder, torch.Generator().manual_seed(0))
+    other = assemble(encoder, lm_folder, torch.Generator().manual_seed(1))
+    assert torch.equal(again.projector.linear_1.weight, vlm.projector.linear_1.weight)
+    assert not torch.equal(other.projector.linear_1.weight, vlm.projector.linear_1.weight)
+
+
+def test_the_chat_template_writes_what_training_saw(built):
+    _, vlm = built
+    turns = [Turn(f"{IMAGE}\n{IMAGE}\n{QUESTION}", "red"), Turn("And now?", "2")]
+    messages = [
+        {"role": "user", "content": [{"type": "image"}, {"type": "image"}, {"type": "text", "text": QUESTION}]},
+        {"role": "assistant", "content": [{"type": "text", "text": "red"}]},
+        {"role": "user", "content": "And now?"},
+        {"role": "assistant", "content": "2"},
+    ]
+    text = vlm.processor.apply_chat_template(messages)
+    ids = vlm.processor(text=text, images=[picture(0), picture(1)], return_tensors="pt")["input_ids"][0]
+    assert tuple(ids.tolist()) == sample(vlm, turns).ids
+    prompt = vlm.processor.apply_chat_template(messages[:3], add_generation_prompt=True)
+    assert text.startswith(prompt)
+    assert prompt.endswith(f"red{END}USER: And now? ASSISTANT:")
+
+
+STRANGER = textwrap.dedent("""
+    import json, sys
+    import numpy as np, torch
+    from PIL import Image
+
+    class NoKd:
+        def find_spec(self, name, path=None, target=None):
+            if name.split(".")[0].startswith("kd_"):
+                raise ImportError(name)
+
+    sys.meta_path.insert(0, NoKd())
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    folder, picture, out = sys.argv[1:]
+    model = AutoModelForImageTextToText.from_pretrained(folder, local_files_only=True)
+    processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
+    messages = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What color is it?"}]}]
+    prompt = processor.apply_chat_template(messages, add_generation_prompt=True)
+    inputs = processor(text=prompt, images=Image.open(picture), return_tensors="pt")
+    with torch.no_grad():
+        logits = model(**inputs).logits
+        reply = model.generate(**inputs, max_new_tokens=5)
+    np.savez(out, logits=logits.numpy(), pixels=inputs['pixel_values'].numpy())
+    assert not [name for name in sys.modules if name.startswith("kd_")]
+    config = model.generation_config
+    print(json.dumps({
+        "class": type(model).__name__, "ids": inputs["input_ids"][0].tolist(), "reply": reply.shape[1],
+        "sample": config.do_sample, "eos": config.eos_token_id,
+    }))
+""")
+
+
+def test_the_checkpoint_loads_in_plain_transformers_with_equal_logits(built, tmp_path):
+    encoder, vlm = built
+    save_vlm(vlm, tmp_path / "vlm")
+    picture().save(tmp_path / "picture.png")
+    command = [
+        sys.executable,
+        "-I",
+        "-c",
+        STRANGER,
+        tmp_path / "vlm",
+        tmp_path / "picture.png",
+        tmp_path / "out.npz",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout.splitlines()[-1])
+    assert said["class"] == type(vlm.model).__name__
+    assert said["sample"] is False
+    assert said["eos"] == vlm.processor.tokenizer.get_vocab()[END]
+    theirs = np.load(tmp_path / "out.npz")
+    ours = encoder.processor([picture()], return_tensors="pt")["pixel_values"].numpy()
+    grey_level = 1 / 255 / min(encoder.processor.image_std)
+    assert np.abs(theirs["pixels"] - ours).max() < 1.01 * grey_level, "AutoProcessor resizes with torchvision, not PIL"
+    with torch.no_grad():
+        logits = vlm.model(
+            input_ids=torch.tensor([said["ids"]]), pixel_values=torch.from_numpy(theirs["pixels"])
+        ).logits
+    np.testing.assert_allclose(theirs["logits"], logits.numpy(), atol=1e-6)
+    suffixes = {p.suffix for p in (tmp_path / "vlm").iterdir()}
+    assert suffixes <= {".json", ".safetensors", ".jinja"}
+
+
+def test_the_image_token_is_never_the_tokenizers_idea_of_a_word(built):
+    _, vlm = built
+    tokenizer = vlm.processor.tokenizer
+    assert tokenizer(IMAGE, add_special_tokens=False)["input_ids"] == [vlm.image_id]
+    assert vlm.image_id not in tokenizer(IMAGE, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    assert vlm.model.get_input_embeddings().num_embeddings > vlm.image_id
