@@ -215,7 +215,7 @@ def show_item(params: EvalParams, key: str, item_id: str | None) -> None:
     prompt = task.prompts[prompts_of(params.protocol)](found)
     view.out.print(f"[bold]{key}[/bold] {view.plain(task.source)}: {len(data.items)} items, data {data.sha256[:8]}")
     view.out.print(f"item {view.plain(found.id)}, cluster {view.plain(found.cluster or 'its picture')}")
-    view.out.print(view.plain(prompt.marked), style="cyan", markup=False)
+    view.out.print(view.plain(prompt.marked), style="cyan", soft_wrap=True)
     view.out.print(f"gold: {view.plain(' | '.join(found.gold))}")
     view.out.print(f"metric: {task.metrics[params.protocol][0].name}, at most {task.max_new_tokens} new tokens")
 

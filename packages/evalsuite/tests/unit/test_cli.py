@@ -56,6 +56,8 @@ def test_show_prints_the_prompt(params):
     done = RUN.invoke(app, ["show", "mmvp", "--params", str(params)])
     assert done.exit_code == 0
     assert "Answer with the option's letter from the given choices directly." in done.output
+    done = RUN.invoke(app, ["show", "mathvista", "--item", "3", "--params", str(params)])
+    assert "gold: [1, 2]" in done.output
 
 
 @pytest.mark.parametrize(
