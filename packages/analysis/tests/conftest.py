@@ -102,10 +102,19 @@ def write_cka(folder: Path, students: Sequence[str] = STUDENTS, tasks: Sequence[
 @pytest.fixture
 def inputs(tmp_path: Path) -> Path:
     """A whole study with one seed: zeroshot/, eval/ and cka/."""
-    write_zeroshot(tmp_path / "zeroshot", SKILL)
-    write_eval(tmp_path / "eval", SKILL)
-    write_cka(tmp_path / "cka")
+    write_whole(tmp_path)
     return tmp_path
+
+
+def write_whole(root: Path) -> None:
+    write_zeroshot(root / "zeroshot", SKILL)
+    write_eval(root / "eval", SKILL)
+    write_cka(root / "cka")
+
+
+@pytest.fixture(scope="session")
+def write_study() -> Callable[[Path], None]:
+    return write_whole
 
 
 @pytest.fixture
@@ -136,3 +145,8 @@ def params_file(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture(name="write_zeroshot")
+def _write_zeroshot() -> Callable[..., None]:
+    return write_zeroshot

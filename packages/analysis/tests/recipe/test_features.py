@@ -1,0 +1,150 @@
+"""Encoders as open_clip saves them, their features, and `analysis cka` from images to the file."""
+
+import io
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from kd_analysis.cka import Moments, gram_cka, linear_cka
+from kd_analysis.cli import app
+from kd_analysis.similarity import read_records
+from PIL import Image
+from typer.testing import CliRunner
+
+pytestmark = pytest.mark.recipe
+TEXT = {"context_length": 8, "vocab_size": 64, "width": 16, "heads": 2, "layers": 1}
+VIT = {"image_size": 32, "layers": 2, "width": 24, "head_width": 12, "patch_size": 8}
+TIMM = {"timm_model_name": "test_resnet", "timm_model_pretrained": False, "timm_pool": "", "timm_proj": "linear"}
+CONFIGS = {
+    "vit": {"embed_dim": 16, "vision_cfg": VIT, "text_cfg": TEXT},
+    "conv": {"embed_dim": 20, "vision_cfg": {**TIMM, "image_size": 40}, "text_cfg": TEXT},
+    "head": {
+        "embed_dim": 20,
+        "vision_cfg": {**TIMM, "timm_pool": "avg", "timm_proj": "", "image_size": 40},
+        "text_cfg": TEXT,
+    },
+}
+
+
+def save(folder, arch, seed, mean=0.5):
+    import torch
+    from open_clip.model import CLIP
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)  # noqa: TID251
+        model = CLIP(**CONFIGS[arch])
+    weights = {k: v.contiguous() for k, v in model.state_dict().items()}
+    save_file(weights, folder / "open_clip_model.safetensors")
+    look = {"mean": [mean] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "resize_mode": "shortest"}
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": CONFIGS[arch], "preprocess_cfg": look}))
+    return folder
+
+
+def images(n=12, size=48):
+    rng = np.random.default_rng(0)
+    small = rng.integers(0, 255, (n, 4, 4, 3), dtype=np.uint8)
+    return [Image.fromarray(s).resize((size, size)) for s in small]
+
+
+@pytest.mark.parametrize("arch", CONFIGS)
+def test_the_embed_tap_is_what_open_clip_gives_and_pooled_comes_before_the_head(tmp_path, arch):
+    import open_clip
+    import torch
+    from kd_analysis import features
+
+    folder = save(tmp_path / arch, arch, 0)
+    model, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{folder}")
+    with torch.inference_mode():
+        batch = torch.stack([preprocess(i) for i in images()])
+        expected = model.eval().encode_image(batch, normalize=True).numpy()
+    encoder = {"e": features.load(folder)}
+    embed = features.extract(encoder, images(), "embed")["e"]
+    pooled = features.extract(encoder, images(), "pooled")["e"]
+    np.testing.assert_allclose(embed, expected, atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(embed, axis=1), 1, atol=1e-5)
+    weight = {
+        "vit": lambda v: v.proj.T,
+        "conv": lambda v: v.head.proj.weight,
+        "head": lambda v: v.trunk.get_classifier().weight,
+    }[arch](model.visual)
+    bias = model.visual.trunk.get_classifier().bias.detach().numpy() if arch == "head" else 0
+    raw = pooled @ weight.detach().numpy().T + bias
+    np.testing.assert_allclose(raw / np.linalg.norm(raw, axis=1, keepdims=True), expected, atol=1e-5)
+
+
+def test_each_encoder_sees_its_own_preprocessing(tmp_path):
+    from kd_analysis import features
+
+    light = features.load(save(tmp_path / "light", "vit", 0, mean=0.5))
+    dark = features.load(save(tmp_path / "dark", "vit", 0, mean=0.1))
+    together = features.extract({"light": light, "dark": dark}, images(), "pooled")
+    assert np.abs(together["light"] - together["dark"]).max() > 1e-3
+    np.testing.assert_array_equal(together["dark"], features.extract({"dark": dark}, images(), "pooled")["dark"])
+
+
+def test_an_untrained_student_depends_on_the_seed_alone_and_leaves_the_generator(tmp_path):
+    import torch
+    from kd_analysis import features
+
+    folder = save(tmp_path / "a", "vit", 0)
+    before = torch.random.get_rng_state()
+    first, again, other = (features.untrained(folder, seed) for seed in (1, 1, 2))
+    assert torch.equal(before, torch.random.get_rng_state())
+    found = features.extract({"first": first, "again": again, "other": other}, images(), "pooled")
+    np.testing.assert_array_equal(found["first"], found["again"])
+    assert np.abs(found["first"] - found["other"]).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "value"),
+    [
+        ("vision_cfg", "timm_model_pretrained", True),
+        ("vision_cfg", "timm_model_name", "hf-hub:somebody/model"),
+        ("text_cfg", "hf_model_name", "roberta"),
+    ],
+)
+def test_a_config_that_would_download_is_refused(tmp_path, part, key, value):
+    from kd_analysis import features
+
+    folder = save(tmp_path / "a", "conv", 0)
+    path = folder / "open_clip_config.json"
+    config = json.loads(path.read_text())
+    config["model_cfg"][part][key] = value
+    path.write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="expected"):
+        features.load(folder)
+
+
+def test_cka_from_images_to_the_file_with_every_control(tmp_path, params_file):
+    for task, some in (("gqa", images(10)), ("mmvp", images(12))):
+        cells = []
+        for image in some:
+            out = io.BytesIO()
+            image.save(out, "PNG")
+            cells.append({"bytes": out.getvalue(), "path": None})
+        (tmp_path / "bench" / task).mkdir(parents=True)
+        pq.write_table(pa.table({"image": cells * 2}), tmp_path / "bench" / task / "test.parquet")
+    student = save(tmp_path / "student-vit--large--kd", "vit", 1)
+    teachers = [save(tmp_path / "teacher-large", "conv", 2), save(tmp_path / "teacher-small", "vit", 3)]
+    call = ["cka", "--params", params_file(benchmarks=str(tmp_path / "bench")), "--out", tmp_path / "out"]
+    for teacher in teachers:
+        call += ["--student", student, "--teacher", teacher]
+    done = CliRunner().invoke(app, [str(a) for a in call])
+    assert done.exit_code == 0, done.output
+    records = read_records(tmp_path / "out" / "cka.json")
+    assert {r.relation for r in records} == {"own teacher", "other teacher", "untrained", "teachers"}
+    assert {(r.task, r.n) for r in records} == {("gqa", 10), ("mmvp", 12)}
+    own = next(r for r in records if r.relation == "own teacher" and r.task == "mmvp" and r.estimator == "debiased")
+    assert own.low < own.value < own.high
+    state = Moments.load(tmp_path / "out" / "states" / "student-vit--large--kd--vs--teacher-large" / "mmvp.npz")
+    assert linear_cka(state).value == own.value
+
+    from kd_analysis import features
+
+    both = {"s": features.load(student), "t": features.load(teachers[0])}
+    found = features.extract(both, images(12), "pooled")
+    assert gram_cka(found["s"], found["t"]) == pytest.approx(own.value, abs=1e-6)
