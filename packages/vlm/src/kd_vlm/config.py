@@ -46,6 +46,7 @@ class LanguageModel(Optim):
     context: int = Field(gt=0, description="Tokens of one packed row.")
     max_positions: int = Field(2048, gt=0)
     lr: float = Field(gt=0)
+    repeat_share: float = Field(0.0, ge=0, le=1, description="Texts that are written twice in a row to learn copying.")
     answer_weight: float = Field(
         1.0, gt=0, description="Weight of an answer's tokens in the loss; other tokens have 1."
     )

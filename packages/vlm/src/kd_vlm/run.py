@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from kd_vlm import __version__, tracking
@@ -16,7 +17,7 @@ from kd_vlm.encoder import load_encoder
 from kd_vlm.evaluate import held_out
 from kd_vlm.features import FeatureCache, cache_features
 from kd_vlm.journal import Journal
-from kd_vlm.lm import build_model, fit_lm, held_out_lm, packing_plan, read_text, tokenise, train_tokenizer
+from kd_vlm.lm import build_model, fit_lm, held_out_lm, packing_plan, read_text, repeated, tokenise, train_tokenizer
 from kd_vlm.loop import finished_steps
 from kd_vlm.names import lm_name, vlm_name
 from kd_vlm.templates import IMAGE
@@ -39,6 +40,7 @@ def run_lm(name: str, lm: LanguageModel, text: Path, *, out: Path, runs: Path, s
     tokenizer = train_tokenizer(texts[: -lm.held_out], lm.vocab_size, lm.phrases)
     model = build_model(tokenizer, **lm.model_dump(include=_SHAPE), generator=torch.Generator().manual_seed(lm.seed))
     documents = tokenise(tokenizer, texts[: -lm.held_out], lm.context)
+    documents = repeated(documents, lm.repeat_share, lm.context, np.random.default_rng([lm.seed, 1]))
     checkpoint = scratch / "lm.safetensors"
     done = finished_steps(checkpoint)
     journal = Journal.open(

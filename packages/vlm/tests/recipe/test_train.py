@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from kd_vlm.assembly import assemble, standardise_input
-from kd_vlm.data import read_conversations
+from kd_vlm.data import decode_image, read_conversations
 from kd_vlm.encoder import load_encoder
 from kd_vlm.evaluate import held_out
 from kd_vlm.features import cache_features
@@ -41,8 +41,8 @@ def train(vlm, first, second, features, folder, on_step=lambda step: None, epoch
         fit_stage(vlm, corpus, features, **options, **OPTIM, **where)
 
 
-def test_a_tiny_vlm_learns_a_handful_of_samples_and_needs_the_picture(encoder_folder, lm_folder, world, tmp_path):
-    vlm, first, second, features = build(encoder_folder, lm_folder, world, tmp_path)
+def test_a_tiny_vlm_learns_a_handful_of_samples_and_needs_the_picture(vit_folder, lm_folder, world, tmp_path):
+    vlm, first, second, features = build(vit_folder, lm_folder, world, tmp_path)
     tower = {name: value.clone() for name, value in vlm.tower.state_dict().items()}
     losses = []
     train(vlm, first, second, features, tmp_path, lambda step: losses.append(step.loss), epochs=40)
@@ -63,8 +63,6 @@ def test_held_out_accuracy_is_what_generation_gives(vit_folder, lm_folder, world
     corpus = prepare(vlm, one_turn, world / "images", template="qwen2_base", least_supervised_share=0.01)
     generated = []
     for sample, (path,) in zip(corpus.samples, corpus.pictures, strict=True):
-        from kd_vlm.data import decode_image
-
         question = sample.turns[0].question.replace(IMAGE, "").strip()
         messages = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]}]
         prompt = vlm.processor.apply_chat_template(messages, add_generation_prompt=True)

@@ -8,7 +8,7 @@ import textwrap
 import numpy as np
 import pytest
 import torch
-from kd_vlm.assembly import assemble, collate, forward_cached, save_vlm
+from kd_vlm.assembly import assemble, collate, forward_cached, save_vlm, standardise_input
 from kd_vlm.encoder import load_encoder, visual_tokens
 from kd_vlm.templates import END, IMAGE, Turn, encode, qwen2_base
 from PIL import Image
@@ -95,6 +95,20 @@ def test_the_projector_depends_on_the_generator_alone(built, lm_folder):
     other = assemble(encoder, lm_folder, torch.Generator().manual_seed(1))
     assert torch.equal(again.projector.linear_1.weight, vlm.projector.linear_1.weight)
     assert not torch.equal(other.projector.linear_1.weight, vlm.projector.linear_1.weight)
+
+
+def test_standardising_equals_standardised_features(built, lm_folder):
+    """The folded layer on raw features = the fresh layer on standardised ones, where no channel is nearly constant."""
+    encoder, _ = built
+    plain = assemble(encoder, lm_folder, torch.Generator().manual_seed(0))
+    folded = assemble(encoder, lm_folder, torch.Generator().manual_seed(0))
+    rows = np.random.default_rng(0).normal(3, 2, (40, 4, encoder.width)).astype(np.float32)
+    standardise_input(folded, rows)
+    deviation = rows.std(axis=(0, 1))
+    scale = np.sqrt(deviation**2 + 0.01 * (deviation**2).mean())
+    with torch.no_grad():
+        expected = plain.projector(torch.from_numpy((rows - rows.mean(axis=(0, 1))) / scale))
+        torch.testing.assert_close(folded.projector(torch.from_numpy(rows)), expected, atol=1e-4, rtol=1e-4)
 
 
 def test_the_chat_template_writes_what_training_saw(built):

@@ -1,5 +1,6 @@
 import json
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -14,6 +15,7 @@ from kd_vlm.lm import (
     packed_logits,
     packed_loss,
     read_text,
+    repeated,
     tokenise,
     train_tokenizer,
 )
@@ -94,6 +96,16 @@ def test_frequent_statements_become_one_token():
     assert len(tokenizer(SYSTEM)["input_ids"]) == 2
     assert tokenizer.decode(tokenizer(texts[0])["input_ids"]) == texts[0]
     assert len(tokenizer) <= 400
+
+
+def test_repeated_documents_mark_the_second_copy_and_fit_the_context(tokenizer):
+    documents = tokenise(tokenizer, ["a red picture", "one of 3 " * 10], 64)
+    twice = repeated(documents, 1.0, 64, np.random.default_rng(0))
+    n = len(documents[0].ids)
+    assert twice[0].ids == documents[0].ids * 2
+    assert twice[0].in_answer == (False,) * n + (True,) * n
+    assert twice[1] == documents[1], "its double would not fit"
+    assert repeated(documents, 0.0, 64, np.random.default_rng(0)) == documents
 
 
 def test_answers_right_needs_every_token_of_an_answer():
