@@ -28,13 +28,15 @@ Students = Annotated[
 ]
 Teachers = Annotated[list[str], typer.Option("--teacher", help="The teacher beside it; as often as --student.")]
 Zeroshot = Annotated[list[Path], typer.Option("--zeroshot", help="Zero-shot results, one folder a model; repeatable.")]
-Evaluated = Annotated[Path, typer.Option("--eval", help="VLM results, one folder a model; may be absent.")]
+Evaluated = Annotated[
+    list[Path], typer.Option("--eval", help="VLM results, one folder a model; repeatable, may be absent.")
+]
 CkaIn = Annotated[Path, typer.Option("--cka", help="Where `analysis cka` wrote; may be absent.")]
 CkaOut = Annotated[Path, typer.Option("--out", help="Where the similarities go.")]
 ReportOut = Annotated[Path, typer.Option("--out", help="Where the report goes.")]
 ReportIn = Annotated[Path, typer.Option("--report", help="Where `analysis report` wrote; may be absent.")]
 
-PARAMS, ZEROSHOT, EVAL = Path("params.yaml"), [Path("out/zeroshot")], Path("out/eval")
+PARAMS, ZEROSHOT, EVAL = Path("params.yaml"), [Path("out/zeroshot")], [Path("out/eval")]
 CKA, REPORT = Path("out/cka"), Path("out/report")
 
 
@@ -119,13 +121,13 @@ def report(
 
       analysis report --params params.yaml
 
-      analysis report --zeroshot out/zeroshot --eval out/eval --cka out/cka --out out/report
+      analysis report --zeroshot out/zeroshot --eval out/eval --eval out/blind/eval --out out/report
 
       analysis report --zeroshot out/study/zeroshot   (several seeds, no VLMs)
     """
     from kd_analysis import commands
 
-    commands.report(_load(params, overrides), commands.Inputs(tuple(zeroshot), evaluated, cka), out, dry_run)
+    commands.report(_load(params, overrides), commands.Inputs(tuple(zeroshot), tuple(evaluated), cka), out, dry_run)
 
 
 @app.command()
@@ -153,7 +155,7 @@ def run(
 
     section = _load(params, overrides)
     commands.cka(section, student, teacher, cka, dry_run)
-    commands.report(section, commands.Inputs(tuple(zeroshot), evaluated, cka), out, dry_run)
+    commands.report(section, commands.Inputs(tuple(zeroshot), tuple(evaluated), cka), out, dry_run)
 
 
 @app.command()

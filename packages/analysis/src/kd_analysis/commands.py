@@ -14,8 +14,8 @@ class Inputs:
     """Where a report's inputs lie; an absent `evaluated` or `cka` folder leaves its section out."""
 
     zeroshot: tuple[Path, ...]
-    evaluated: Path | None
-    cka: Path | None
+    evaluated: tuple[Path, ...]
+    cka: Path
 
 
 def task_names(params: AnalysisParams) -> list[str]:
@@ -88,6 +88,9 @@ def cka(params: AnalysisParams, students: Sequence[str], teachers: Sequence[str]
 
 def report(params: AnalysisParams, inputs: Inputs, out: Path, dry_run: bool) -> None:
     """Write the report."""
+    for folder in (*inputs.evaluated, inputs.cka):
+        if not folder.is_dir():
+            view.say(f"{folder} is not there: the report leaves it out")
     if dry_run:
         from kd_analysis.report import read_inputs
 

@@ -33,12 +33,12 @@ class Encoders:
 
 
 def discovered(refs: Path) -> tuple[list[str], list[str]]:
-    """The reference files of all students and of all teachers in a folder.
+    """The reference files of all students and of all teachers in a folder and its subfolders.
 
     Raises:
         FileNotFoundError: If there is no student or no teacher.
     """
-    students, teachers = (sorted(map(str, refs.glob(f"{kind}-*.json"))) for kind in ("student", "teacher"))
+    students, teachers = (sorted(map(str, refs.rglob(f"{kind}-*.json"))) for kind in ("student", "teacher"))
     if not students or not teachers:
         raise FileNotFoundError(
             f"Expected student-*.json and teacher-*.json in {refs}, found {len(students)} and {len(teachers)}. "
@@ -134,6 +134,7 @@ def measure(
         sha256={name: model.sha256 for name, model in (encoders.teachers | encoders.students).items()},
         keep=_saver(out / "states"),
     )
+    out.mkdir(parents=True, exist_ok=True)
     write_records(out / "cka.json", records)
     return records
 

@@ -14,7 +14,7 @@ from kd_analysis import figures
 from kd_analysis.claims import Gap, Resampling, answer, by_task_above_blind, checks, gaps
 from kd_analysis.render import render
 from kd_analysis.rows import Row, chance, rows
-from kd_analysis.scores import ZEROSHOT, Scored, read_scored, reweighted
+from kd_analysis.scores import ZEROSHOT, Scored, read_scored, refuse_doubles, reweighted
 from kd_analysis.similarity import RELATIONS, Record, read_records
 from kd_analysis.study import Claim, Study, assemble
 from kd_analysis.tasks import GROUPS, in_order, task_of
@@ -76,12 +76,13 @@ def _mean_chances(study: Study, tasks: Sequence[str]) -> dict[str, float | None]
 
 
 def read_inputs(
-    zeroshot: Sequence[Path], evaluated: Path | None, cka: Path | None
+    zeroshot: Sequence[Path], evaluated: Sequence[Path], cka: Path
 ) -> tuple[list[Scored], list[Scored], list[Record]]:
     """Read the folders; an absent evaluation or similarity is empty, an absent zero-shot folder an error."""
     first = [model for folder in zeroshot for model in read_scored(folder)]
-    vlms = read_scored(evaluated) if evaluated and evaluated.is_dir() else []
-    records = read_records(cka / "cka.json") if cka and cka.is_dir() else []
+    vlms = [model for folder in evaluated if folder.is_dir() for model in read_scored(folder)]
+    records = read_records(cka / "cka.json") if cka.is_dir() else []
+    refuse_doubles([*first, *vlms])
     return first, vlms, records
 
 
@@ -209,8 +210,8 @@ def _score_lines(found: Findings) -> list[dict[str, Any]]:
 
 def report(
     zeroshot: Sequence[Path],
-    evaluated: Path | None,
-    cka: Path | None,
+    evaluated: Sequence[Path],
+    cka: Path,
     out: Path,
     *,
     how: Resampling,

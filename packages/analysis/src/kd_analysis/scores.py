@@ -97,10 +97,15 @@ def read_scored(folder: Path) -> list[Scored]:
     if not found:
         raise InputError(f"Expected model folders with scores.json in {folder}, found none. Run the evaluation first.")
     models = [_read_one(path.parent) for path in found]
+    refuse_doubles(models)
+    return sorted(models, key=lambda m: m.key)
+
+
+def refuse_doubles(models: Sequence[Scored]) -> None:
+    """Raise InputError if one model (seeing or blind) stands in several folders."""
     keys = [m.key for m in models]
     if doubled := sorted({k for k in keys if keys.count(k) > 1}):
-        raise InputError(f"{folder}: several folders hold {', '.join(doubled)}; keep one of each.")
-    return sorted(models, key=lambda m: m.key)
+        raise InputError(f"Several folders hold {', '.join(doubled)}; keep one of each.")
 
 
 def _read_one(folder: Path) -> Scored:

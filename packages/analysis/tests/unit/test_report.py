@@ -51,7 +51,7 @@ def read(path):
 
 
 def write(root, out="report"):
-    found = report([root / "zeroshot"], root / "eval", root / "cka", root / out, how=HOW, encoders={})
+    found = report([root / "zeroshot"], [root / "eval"], root / "cka", root / out, how=HOW, encoders={})
     return found, root / out
 
 

@@ -78,5 +78,5 @@ def test_the_same_model_twice_is_an_error(inputs):
     import shutil
 
     shutil.copytree(one(inputs), one(inputs).with_name("copy"))
-    with pytest.raises(InputError, match="several folders hold teacher-large"):
+    with pytest.raises(InputError, match="Several folders hold teacher-large"):
         read_scored(inputs / "zeroshot")

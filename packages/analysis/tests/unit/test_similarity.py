@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 from kd_analysis.cka import gram_cka
-from kd_analysis.measure import metrics_of, plan, shas_of
+from kd_analysis.measure import discovered, metrics_of, plan, shas_of
 from kd_analysis.similarity import (
     Features,
     Pair,
@@ -108,3 +108,14 @@ def test_the_plan_holds_every_control_once(tmp_path):
     counts = {r: sum(p.relation == r for p in pairs) for r in {p.relation for p in pairs}}
     assert counts == {"own teacher": 2, "other teacher": 2, "no teacher": 2, "untrained": 4, "teachers": 1}
     assert len(fresh) == 2
+
+
+def test_references_are_found_in_subfolders(tmp_path):
+    for place in ("scratch/teacher-large", "scratch/student-vit--none--clip", "distilled/student-vit--large--kd"):
+        path = tmp_path / f"{place}.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("{}")
+    (tmp_path / "registry.json").write_text("{}")
+    students, teachers = discovered(tmp_path)
+    assert len(students) == 2
+    assert teachers == [str(tmp_path / "scratch" / "teacher-large.json")]
