@@ -169,8 +169,15 @@ def read_records(path: Path) -> list[Record]:
 
 
 def mean_over_tasks(records: Sequence[Record]) -> tuple[float, float]:
-    """The mean of the values over tasks and its standard error, tasks taken as fixed; NaN without a value."""
-    values = [(r.value, r.se) for r in records if r.value is not None and r.se is not None]
-    if not values:
+    """The mean of the values over tasks and its standard error, tasks taken as fixed; NaN without a value.
+
+    Several pairs on one task share its images, so their errors are taken as one.
+    """
+    by_task: dict[str, list[tuple[float, float]]] = {}
+    for r in records:
+        if r.value is not None and r.se is not None:
+            by_task.setdefault(r.task, []).append((r.value, r.se))
+    if not by_task:
         return math.nan, math.nan
-    return float(np.mean([v for v, _ in values])), math.sqrt(sum(s * s for _, s in values)) / len(values)
+    tasks = np.array([np.mean(pairs, axis=0) for pairs in by_task.values()])
+    return float(tasks[:, 0].mean()), math.sqrt(float((tasks[:, 1] ** 2).sum())) / len(tasks)

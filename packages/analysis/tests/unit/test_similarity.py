@@ -119,3 +119,8 @@ def test_references_are_found_in_subfolders(tmp_path):
     students, teachers = discovered(tmp_path)
     assert len(students) == 2
     assert teachers == [str(tmp_path / "scratch" / "teacher-large.json")]
+
+
+def test_pairs_that_share_a_task_do_not_sharpen_the_mean():
+    some = [r for r in records() if r.estimator == "debiased"]
+    assert mean_over_tasks(some + some) == pytest.approx(mean_over_tasks(some))
