@@ -115,17 +115,18 @@ def lm(
             typer.echo(str(out / name))
 
 
-@app.command(epilog="Example: vlm register models/lm-small --ref refs/lm-small.json")
+@app.command(epilog="Example: vlm register models/vlms/* --refs refs/vlms")
 def register(
-    folder: Annotated[Path, typer.Argument(help="What `vlm run` or `vlm lm` wrote.")],
-    ref: Annotated[Path | None, typer.Option(help="Reference file to write.")] = None,
+    folders: Annotated[list[Path], typer.Argument(help="What `vlm run` or `vlm lm` wrote.")],
+    refs: Annotated[Path | None, typer.Option(help="Folder to write references to, one file a model.")] = None,
 ) -> None:
-    """Make MLflow hold the run and the model of a folder, and write its reference."""
+    """Make MLflow hold the runs and the models of folders, and write their references."""
     with _errors():
         from kd_vlm.journal import register as register_folder
 
-        model = register_folder(folder, ref)
-        typer.echo(f"{model.name} {model.sha256[:12]}")
+        for folder in folders:
+            model = register_folder(folder, refs and refs / f"{folder.name}.json")
+            typer.echo(f"{model.name} {model.sha256[:12]}")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,13 @@ SHARED = Path(__file__).parents[4].parent / "shared"
 QWEN2 = SHARED / "data" / "tokenizers" / "qwen2"
 
 
+@pytest.fixture(scope="module")
+def qwen2():
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(QWEN2, local_files_only=True)
+
+
 class PiecesTokenizer:
     """Gives each text the ids that the real tokenizer gave it, so that the goldens hold without its 4 MB."""
 
@@ -44,21 +51,16 @@ def test_ids_and_labels_equal_the_original_frameworks(case):
 
 @pytest.mark.skipif(not QWEN2.exists(), reason="the Qwen2 tokenizer is not here")
 @pytest.mark.parametrize("case", GOLDEN["cases"], ids=_name)
-def test_ids_and_labels_equal_the_original_frameworks_with_the_real_tokenizer(case):
-    from transformers import AutoTokenizer
-
-    encoded = _encode(case, AutoTokenizer.from_pretrained(QWEN2, local_files_only=True))
+def test_ids_and_labels_equal_the_original_frameworks_with_the_real_tokenizer(case, qwen2):
+    encoded = _encode(case, qwen2)
     assert list(encoded.ids) == case["input_ids"]
     assert list(encoded.labels) == case["labels"]
 
 
 @pytest.mark.skipif(not QWEN2.exists(), reason="the Qwen2 tokenizer is not here")
 @pytest.mark.parametrize("text", sorted(GOLDEN["pieces"]))
-def test_the_recorded_pieces_are_those_of_the_real_tokenizer(text):
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(QWEN2, local_files_only=True)
-    assert tokenizer(text, add_special_tokens=False)["input_ids"] == GOLDEN["pieces"][text]
+def test_the_recorded_pieces_are_those_of_the_real_tokenizer(text, qwen2):
+    assert qwen2(text, add_special_tokens=False)["input_ids"] == GOLDEN["pieces"][text]
 
 
 def test_every_golden_case_supervises_something():
