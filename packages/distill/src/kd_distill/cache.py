@@ -40,7 +40,10 @@ class CacheInfo:
 
 
 class TeacherCache:
-    """A cache folder: `image.npy` (views, pairs, d) and `text.npy` (pairs, d) in float16, and `cache.json`."""
+    """A cache folder: `image.npy` (views, pairs, d), `text.npy` (pairs, d) in float16, and `cache.json`.
+
+    Without `text.npy` it serves the terms that read images only.
+    """
 
     def __init__(self, folder: Path) -> None:
         description = folder / DESCRIPTION
@@ -48,12 +51,18 @@ class TeacherCache:
             raise FileNotFoundError(f"Expected a teacher cache in {folder}, found none; `distill cache` writes it.")
         self.info = CacheInfo(**json.loads(description.read_text()))
         self._image = np.load(folder / "image.npy", mmap_mode="r", allow_pickle=False)
-        self._text = np.load(folder / "text.npy", mmap_mode="r", allow_pickle=False)
+        text = folder / "text.npy"
+        self._text = np.load(text, mmap_mode="r", allow_pickle=False) if text.exists() else None
 
-    def rows(self, indices: np.ndarray, view: int) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b d"]]:
-        """Unit embeddings of images (in that view) and of texts, float32."""
-        image, text = self._image[view, indices], self._text[indices]
-        return _unit(image), _unit(text)
+    @property
+    def has_text(self) -> bool:
+        """Whether it holds embeddings of captions."""
+        return self._text is not None
+
+    def rows(self, indices: np.ndarray, view: int) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b d"] | None]:
+        """Unit embeddings of images (in that view) and of texts, float32; None for texts where there are none."""
+        text = None if self._text is None else _unit(self._text[indices])
+        return _unit(self._image[view, indices]), text
 
 
 def _unit(rows: np.ndarray) -> Tensor:
@@ -64,9 +73,9 @@ def write_cache(
     folder: Path,
     info: CacheInfo,
     images: Iterator[tuple[int, int, Float[Tensor, "b d"]]],
-    texts: Iterator[tuple[int, Float[Tensor, "b d"]]],
+    texts: Iterator[tuple[int, Float[Tensor, "b d"]]] | None,
 ) -> None:
-    """Write a cache as a whole: `images` yields (view, first row, rows), `texts` yields (first row, rows)."""
+    """Write a cache as a whole: `images` yields (view, first row, rows), `texts` (first row, rows), or is None."""
     part = folder.with_name(folder.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
@@ -74,11 +83,12 @@ def write_cache(
     image = create(part / "image.npy", "w+", np.float16, (info.views, info.pairs, info.width))
     for view, row, z in images:
         image[view, row : row + len(z)] = z.numpy()
-    text = create(part / "text.npy", "w+", np.float16, (info.pairs, info.width))
-    for row, z in texts:
-        text[row : row + len(z)] = z.numpy()
     image.flush()
-    text.flush()
+    if texts is not None:
+        text = create(part / "text.npy", "w+", np.float16, (info.pairs, info.width))
+        for row, z in texts:
+            text[row : row + len(z)] = z.numpy()
+        text.flush()
     (part / DESCRIPTION).write_text(json.dumps(asdict(info), indent=1) + "\n")
     shutil.rmtree(folder, ignore_errors=True)
     part.rename(folder)

@@ -134,6 +134,27 @@ def cache(
             typer.echo(str(make_cache(section.data, resolve(teacher), progress)))
 
 
+@app.command(epilog="Example: distill import-cache --name teacher-clip-b32 --image clip_b32.npy")
+def import_cache(
+    name: Annotated[str, typer.Option(help="The teacher, teacher-<id>.")],
+    image: Annotated[Path, typer.Option(help="Image embeddings (pairs, d) as .npy, in the order of the shards.")],
+    text: Annotated[
+        Path | None, typer.Option(help="Caption embeddings; without them the cache serves fd_image.")
+    ] = None,
+    scale: Annotated[float, typer.Option(help="What the teacher multiplies its cosines with.")] = 100.0,
+    params: ParamsFile = Path("params.yaml"),
+    overrides: Overrides = [],  # noqa: B006
+) -> None:
+    """Take embeddings that another program computed as a teacher's cache; of whole images, so views must be 1."""
+    with _errors():
+        section = _load(params, overrides)
+        if name not in section.cached:
+            raise ValueError(f"{name}: expected a teacher that `cached` names ({', '.join(section.cached) or 'none'}).")
+        from kd_distill.importing import import_cache as write
+
+        typer.echo(str(write(section.data, name, image, text, scale)))
+
+
 @app.command(epilog="Example: distill register models/scratch/* --refs refs/scratch")
 def register(
     folders: Annotated[list[Path], typer.Argument(help="What `distill run` wrote.")],

@@ -14,7 +14,7 @@ from kd_distill.config import Cell, Data, Recipe
 from kd_distill.journal import Journal, read_journal, register
 from kd_distill.pairs import Pairs
 from kd_distill.shards import PairShards
-from kd_distill.task import DistillationTask
+from kd_distill.task import TEACHER_TERMS, TEXT_TERMS, DistillationTask
 from kd_distill.tracking import JOURNAL, Model, resolve
 from kd_distill.train import train
 
@@ -70,7 +70,7 @@ def train_cell(cell: Cell, recipe: Recipe, data: Data, *, out: Path, runs: Path,
 
     shards = PairShards(data.train)
     config = models.read_architecture(cell.architecture)
-    cache = _cache_of(cell, data, shards)
+    cache = _cache_of(cell, recipe, data, shards)
     key = _key(cell, recipe, data, config, shards, cache)
     if _inputs_of(out / cell.name) == key:
         return out / cell.name
@@ -96,20 +96,26 @@ def train_cell(cell: Cell, recipe: Recipe, data: Data, *, out: Path, runs: Path,
             log=journal.metrics,
             progress=lambda done: progress(cell.name, done, recipe.steps),
         )
-        held_out = _pairs(data, PairShards(data.val), config, None)
-        journal.metrics(recipe.steps, embed.validate(task.student, held_out))
+        if task.reads_text:
+            held_out = _pairs(data, PairShards(data.val), config, None)
+            journal.metrics(recipe.steps, embed.validate(task.student, held_out))
         folder = _write(out / cell.name, work, task, config, journal, _tags(cell, data, key))
         shutil.rmtree(work)
     return folder
 
 
-def _cache_of(cell: Cell, data: Data, shards: PairShards) -> TeacherCache | None:
+def _cache_of(cell: Cell, recipe: Recipe, data: Data, shards: PairShards) -> TeacherCache | None:
     if cell.teacher is None:
         return None
     cache = TeacherCache(cache_folder(data, cell.teacher))
     if cache.info.teacher["name"] != cell.teacher:
         raise ValueError(f"{cell.name}: expected a cache of {cell.teacher}, found one of {cache.info.teacher['name']}.")
     cache.info.refuse_other(shards.digest, CROP_SEED, data.views, data.crop_area)
+    if (terms := TEACHER_TERMS & TEXT_TERMS & set(recipe.losses)) and not cache.has_text:
+        raise ValueError(
+            f"{cell.name}: the losses {sorted(terms)} compare captions; the cache of {cell.teacher} holds images only. "
+            "Import it with --text, or use fd_image."
+        )
     return cache
 
 

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from kd_distill.losses import contrastive, contrastive_relational, feature_distillation, interactive_contrastive
 from kd_distill.models import Clip, encode_text
 
-TERMS = ("task", "ckd", "fd", "icl")
+TERMS = ("task", "ckd", "fd", "fd_image", "icl")
 TEACHER_TERMS = frozenset(TERMS) - {"task"}
+TEXT_TERMS = frozenset(TERMS) - {"fd_image"}  # what reads captions
 ICL_LOG_SCALE = 2.6592600369327783  # ln(1 / 0.07)
 
 
@@ -39,7 +40,8 @@ class DistillationTask(nn.Module):
         precision: Of the towers, `fp32` or `bf16`.
 
     The heads stand in the module, so that they are clipped, saved and resumed with the rest. As in CLIP-KD there is a
-    head for each modality where the widths differ, and none where they are equal.
+    head for each modality where the widths differ, and none where they are equal. Where no term reads captions the text
+    tower is not run, and stays as it was.
     """
 
     def __init__(
@@ -64,20 +66,30 @@ class DistillationTask(nn.Module):
         self.terms = tuple(sorted(terms))
         self.bf16 = precision == "bf16"
         self.teacher_scale, self.fd_reduction, self.icl_exp = teacher_scale, fd_reduction, icl_exp
+        self.reads_text = bool(TEXT_TERMS & set(terms))
         self.image_head: nn.Module = nn.Identity()
         self.text_head: nn.Module = nn.Identity()
-        if teacher_width is not None and teacher_width != student_width and {"fd", "icl"} & set(terms):
-            self.image_head = nn.Linear(student_width, teacher_width)
-            self.text_head = nn.Linear(student_width, teacher_width)
+        if teacher_width is not None and teacher_width != student_width:
+            if {"fd", "fd_image", "icl"} & set(terms):
+                self.image_head = nn.Linear(student_width, teacher_width)
+            if {"fd", "icl"} & set(terms):
+                self.text_head = nn.Linear(student_width, teacher_width)
         if "icl" in terms:
             self.icl_log_scale = nn.Parameter(torch.tensor(ICL_LOG_SCALE))
 
     def forward(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """The value of each term on `batch`, in float32 whatever the precision of the towers."""
         with torch.autocast(batch.images.device.type, torch.bfloat16, enabled=self.bf16):
-            image, text = self.student.encode_image(batch.images), encode_text(self.student, batch.tokens)
-        if image.dtype in (torch.bfloat16, torch.float16):
-            image, text = image.float(), text.float()
+            image = self.student.encode_image(batch.images)
+            text = encode_text(self.student, batch.tokens) if self.reads_text else None
+        image, text = _at_least_float32(image), None if text is None else _at_least_float32(text)
+        values = self._pair_terms(image, text, batch) if text is not None else {}
+        if "fd_image" in self.terms and batch.image_teacher is not None:
+            z_image = F.normalize(self.image_head(image), dim=-1)
+            values["fd_image"] = feature_distillation(z_image, batch.image_teacher, self.fd_reduction)
+        return values
+
+    def _pair_terms(self, image: Tensor, text: Tensor, batch: Batch) -> dict[str, Tensor]:
         logits = self.student.logit_scale.exp() * F.normalize(image, dim=-1) @ F.normalize(text, dim=-1).T
         values = {"task": contrastive(logits)} if "task" in self.terms else {}
         if batch.image_teacher is None or batch.text_teacher is None:
@@ -101,3 +113,7 @@ class DistillationTask(nn.Module):
             scale = self.icl_log_scale.exp() if self.icl_exp else self.icl_log_scale
             values["icl"] = interactive_contrastive(z_image, z_text, image_teacher, text_teacher, scale)
         return values
+
+
+def _at_least_float32(x: Tensor) -> Tensor:
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x

@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 Box = tuple[float, float, float, float]  # top, left, height, width, relative to the image
+WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
 BLOCK = 4096
 LOG_RATIO = math.log(4 / 3)
 
@@ -45,7 +46,10 @@ def crop_box(seed: int, view: int, index: int, smallest: float) -> Box:
     """(top, left, height, width) of view `view` of sample `index`, relative to the image.
 
     Covers a share of the area uniform in [smallest, 1] with an aspect ratio in [3/4, 4/3], clipped to the image.
+    With `smallest` 1 it is the whole image, whatever the seed.
     """
+    if smallest == 1:
+        return WHOLE
     top, left, height, width = _block(seed, view, index // BLOCK, smallest)[index % BLOCK]
     return float(top), float(left), float(height), float(width)
 

@@ -2,7 +2,7 @@ import numpy as np
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from kd_distill.views import BLOCK, Preprocessing, crop_box, in_pixels, order
+from kd_distill.views import BLOCK, WHOLE, Preprocessing, crop_box, in_pixels, order
 from PIL import Image
 
 
@@ -19,9 +19,20 @@ def test_a_crop_depends_on_seed_view_and_index():
     assert crop_box(0, 1, 7, 0.5) == crop_box(0, 1, 7, 0.5)
 
 
-def test_crops_of_all_the_area_are_the_image_but_for_their_ratio():
-    areas = [box[2] * box[3] for box in (crop_box(0, 0, i, 1.0) for i in range(200))]
-    assert min(areas) > 0.74  # an aspect ratio of 4/3 clipped to a square loses a quarter
+@given(st.integers(0, 5), st.integers(0, 3), st.integers(0, 3 * BLOCK))
+def test_a_crop_of_all_the_area_is_the_whole_image(seed, view, index):
+    assert crop_box(seed, view, index, 1.0) == WHOLE
+
+
+def test_the_whole_image_as_a_crop_has_the_pixels_of_no_crop():
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (61, 47, 3), np.uint8))
+    view = Preprocessing(32, (0.5,) * 3, (0.5,) * 3)
+    torch.testing.assert_close(view([image], [WHOLE]), view([image], [None]), rtol=0, atol=0)
+
+
+def test_crops_of_nearly_all_the_area_differ_in_their_ratio():
+    areas = [box[2] * box[3] for box in (crop_box(0, 0, i, 0.999) for i in range(200))]
+    assert 0.74 < min(areas) < 0.9  # an aspect ratio of 4/3 clipped to a square loses a quarter
     assert max(areas) <= 1
 
 
