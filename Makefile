@@ -52,7 +52,7 @@ study: setup ## distillation over seeds and student architectures (up to an hour
 	@$(BIN)/python -m pipeline.study
 
 real: setup ## the same stages on real data, where that is present
-	@$(BIN)/python -m pipeline.real
+	@$(BIN)/python -m real
 
 constraints: setup ## resolve the pins again
 	@$(BIN)/uv pip compile --quiet --universal --no-annotate --no-header --python-version 3.11 \

@@ -1,0 +1,1 @@
+"""The study's stages on real data: what is prepared, which commands run, what came out."""
