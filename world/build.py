@@ -67,7 +67,7 @@ def _chat(params: WorldParams) -> Iterator[Job]:
     chat = params.chat
     talk = Talk(
         seed=params.seed,
-        mix=params.mix.model_dump(),
+        mix=params.talk_mix.model_dump(),
         pen=_pen(params),
         turns=chat.turns,
         text_only=chat.text_only_share,
@@ -83,7 +83,7 @@ def _chat(params: WorldParams) -> Iterator[Job]:
 
 
 def _text(params: WorldParams) -> Job:
-    write = partial(write_corpus, lines=params.text.lines, seed=params.seed, mix=params.mix.model_dump())
+    write = partial(write_corpus, lines=params.text.lines, seed=params.seed, mix=params.talk_mix.model_dump())
     return Job("text", partial(_under, write, "text"))
 
 

@@ -114,6 +114,7 @@ def _mixed(purpose: str, images: Path, count: int, talk: Talk, path: Callable[[S
         else:
             scenes = [any_scene(talk.mix, "train", rng)]
             turns = about_one(scenes[0], talk.turns, balance, rng)
+            turns.append((rng.choice(INSTRUCTIONS), scenes[0].describe(rng)))  # last, where it gives no answer away
         names = [path(scene, index * 10 + k) for k, scene in enumerate(scenes)]
         for scene, name in zip(scenes, names, strict=True):
             write_bytes(images / name, talk.pen.jpeg(scene, rng))

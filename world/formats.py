@@ -13,6 +13,7 @@ Format = Callable[[Scene | None, Question, random.Random], Turn | None]  # None:
 CHART_TOPICS = ("value", "extreme", "compare", "sum", "mean")
 READ_TOPICS = ("reading", "board", "form name", "form total", "form order")
 YES_NO = ("yes", "no")
+OPEN_SHARE = 0.7  # answers in words teach the picture, letters only the list
 
 
 def turn(scene: Scene | None, question: Question, rng: random.Random) -> Turn:
@@ -23,17 +24,22 @@ def turn(scene: Scene | None, question: Question, rng: random.Random) -> Turn:
         question: What is asked.
         rng: Draws the format, and options where it has some.
     """
-    for write in rng.sample(FORMATS, len(FORMATS)):
+    first, last = (OPEN, WITH_OPTIONS) if rng.random() < OPEN_SHARE else (WITH_OPTIONS, OPEN)
+    for write in (*rng.sample(first, len(first)), *rng.sample(last, len(last))):
         if (written := write(scene, question, rng)) is not None:
             return written
     raise ValueError(f"Expected a format that fits {question}, found none.")
 
 
 def with_options(question: Question, rng: random.Random) -> tuple[list[str], str]:
-    """Two or up to four options in random order, and the letter of the answer."""
+    """Up to four options in the order of the question's choices, and the letter of the answer.
+
+    The order is fixed, so that what has to be learned is the picture and not the list. The answer being uniform over
+    the choices, its letter is uniform too.
+    """
     others = [choice for choice in question.choices if choice != question.answer]
-    options = [question.answer, *rng.sample(others, min(len(others), rng.choice((1, 3, 3))))]
-    rng.shuffle(options)
+    options = [question.answer, *rng.sample(others, min(len(others), 3))]
+    options.sort(key=question.choices.index)
     return options, prompts.letter(options.index(question.answer))
 
 
@@ -120,16 +126,5 @@ def _mathvista(scene: Scene | None, question: Question, rng: random.Random) -> T
     return prompts.mathvista_query(question.text, options, "text") + prompts.REASONED, answer
 
 
-FORMATS: tuple[Format, ...] = (
-    _phrase,
-    _number_or_phrase,
-    _directly,
-    _with_tokens,
-    _claim,
-    _word,
-    _options,
-    _plain_options,
-    _only_letter,
-    _select,
-    _mathvista,
-)
+OPEN: tuple[Format, ...] = (_phrase, _number_or_phrase, _directly, _with_tokens, _claim, _word)
+WITH_OPTIONS: tuple[Format, ...] = (_options, _plain_options, _only_letter, _select, _mathvista)

@@ -79,7 +79,8 @@ class WorldParams(Params):
     jpeg_quality: int = Field(ge=1, le=100)
     noise: int = Field(ge=0, le=64, description="Uniform noise on each pixel, in grey levels up and down.")
     workers: int = Field(gt=0, description="Processes that draw; the files do not depend on it.")
-    mix: Mix
+    mix: Mix = Field(description="Of the image-text pairs.")
+    talk_mix: Mix = Field(description="Of conversations and text.")
     pairs: Pairs
     classes: Classes
     benchmarks: Benchmarks

@@ -37,7 +37,6 @@ class Items:
         self.rng = stream(seed, "benchmark", task)
         self.pen = pen
         self._task, self._seed = task, seed
-        self._positions: dict[int, list[int]] = {}  # number of options: positions of the answer still to come
 
     def deal(self, sampler: Sampler, quotas: Mapping[str, int], per_scene: int = 1) -> list[Dealt]:
         """Balanced questions; see `world.deck.deal`."""
@@ -54,15 +53,14 @@ class Items:
         return items
 
     def options(self, question: Question, at_most: int = 4) -> tuple[list[str], int]:
-        """Options with the answer among them, and its position; all positions come equally often, none is favoured."""
+        """Options in the order of the question's choices with the answer among them, and its position.
+
+        Answers are dealt evenly over the choices, and the others are drawn evenly, so no position is favoured.
+        """
         others = [choice for choice in question.choices if choice != question.answer]
         size = min(at_most, len(question.choices))
-        options = self.rng.sample(others, size - 1)
-        if not (free := self._positions.setdefault(size, [])):
-            free += self.rng.sample(range(size), size)
-        position = free.pop()
-        options.insert(position, question.answer)
-        return options, position
+        options = sorted([question.answer, *self.rng.sample(others, size - 1)], key=question.choices.index)
+        return options, options.index(question.answer)
 
     def jpeg(self, scene: Scene, *index: str | int) -> bytes:
         """The picture with number `index` of this benchmark."""
