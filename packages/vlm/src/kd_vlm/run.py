@@ -1,6 +1,7 @@
 """A cell of params.yaml, from its inputs to a finished model folder. A run that is killed goes on where it was."""
 
 import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,9 @@ import torch
 from kd_vlm import __version__, tracking
 from kd_vlm.assembly import Vlm, assemble, save_vlm, standardise_input
 from kd_vlm.config import Corpus as CorpusParams
-from kd_vlm.config import Data, LanguageModel, Recipe
+from kd_vlm.config import Data, LanguageModel, Recipe, Stage
 from kd_vlm.data import Sample, distinct_images, image_path, read_conversations
-from kd_vlm.encoder import load_encoder
+from kd_vlm.encoder import Encoder, load_encoder
 from kd_vlm.evaluate import held_out
 from kd_vlm.features import FeatureCache, cache_features
 from kd_vlm.journal import Journal
@@ -116,30 +117,8 @@ def run_vlm(
         models=[encoder.ref, lm.ref],
         resume_step=sum(done.values()) or None,
     )
-    with progress() as bars:
-        bar = bars.add_task(f"{registered} features", total=len(paths), note="")
-        features = cache_features(
-            tower,
-            paths,
-            file=scratch / "features.npy",
-            memory_limit=cache_limit,
-            on_batch=lambda n: bars.update(bar, advance=n),
-        )
-        if recipe.standardise:
-            standardise_input(vlm, features.rows)
-        first = 0
-        for stage, (corpus, options, n_steps) in plan.items():
-            fit_stage(
-                vlm,
-                corpus,
-                features,
-                **options.model_dump(exclude={"template"}),
-                seed=seed,
-                checkpoint=scratch / f"{stage}.safetensors",
-                save_every=save_every,
-                on_step=on_step(journal, bars, f"{registered} {stage}", n_steps, first, done=done[stage]),
-            )
-            first += n_steps
+    features = _features(vlm, tower, paths, recipe, file=scratch / "features.npy", memory_limit=cache_limit)
+    first = _fit_stages(vlm, plan, features, journal, scratch, seed=seed, save_every=save_every, done=done)
     scores = _scores(vlm, test, blind, features)
     scores["supervised_share"] = finetune.supervised_share
     journal.metrics(first, {f"val/{key}": value for key, value in scores.items()})
@@ -150,6 +129,49 @@ def run_vlm(
         shutil.copy(journal.path, folder / tracking.JOURNAL)
     shutil.rmtree(scratch)
     return out
+
+
+def _features(
+    vlm: Vlm, tower: Encoder, paths: Sequence[Path], recipe: Recipe, *, file: Path, memory_limit: int
+) -> FeatureCache:
+    """The visual tokens of all pictures; the projector begins by standardising them where the recipe says so."""
+    with progress() as bars:
+        bar = bars.add_task("features", total=len(paths), note="")
+        features = cache_features(
+            tower, paths, file=file, memory_limit=memory_limit, on_batch=lambda n: bars.update(bar, advance=n)
+        )
+    if recipe.standardise:
+        standardise_input(vlm, features.rows)
+    return features
+
+
+def _fit_stages(
+    vlm: Vlm,
+    plan: Mapping[str, tuple[Corpus, Stage, int]],
+    features: FeatureCache,
+    journal: Journal,
+    scratch: Path,
+    *,
+    seed: int,
+    save_every: int,
+    done: Mapping[str, int],
+) -> int:
+    """Train the stages of `plan` one after the other and return the number of steps in all."""
+    first = 0
+    with progress() as bars:
+        for stage, (corpus, options, n_steps) in plan.items():
+            fit_stage(
+                vlm,
+                corpus,
+                features,
+                **options.model_dump(exclude={"template"}),
+                seed=seed,
+                checkpoint=scratch / f"{stage}.safetensors",
+                save_every=save_every,
+                on_step=on_step(journal, bars, f"{journal.start['name']} {stage}", n_steps, first, done=done[stage]),
+            )
+            first += n_steps
+    return first
 
 
 def _corpora(vlm: Vlm, recipe: Recipe, data: Data) -> tuple[Corpus, Corpus, Corpus, Corpus]:
