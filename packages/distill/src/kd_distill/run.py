@@ -186,7 +186,7 @@ def _journal(
         params=params,
         datasets=[{"name": data.train.name, "digest": shards.digest, "path": str(data.train)}],
         models=[cache.info.teacher] if cache else [],
-        resume_step=_step_of(checkpoint) if checkpoint.exists() else None,
+        resume_step=_step_of(checkpoint) if checkpoint.exists() else 0,
     )
 
 

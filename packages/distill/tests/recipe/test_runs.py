@@ -107,6 +107,24 @@ def test_a_run_that_was_killed_goes_on_and_ends_bit_for_bit_like_one_that_was_no
     assert not list((project / "runs").iterdir())
 
 
+def test_a_run_that_was_killed_before_its_first_checkpoint_stays_one_run(project):
+    tracking.client.cache_clear()
+    tracking._experiment.cache_clear()
+
+    def die_at_thirty(what: str, done: int, of: int) -> None:
+        if done == 30:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_one(project, TEACHER, progress=die_at_thirty)
+    key = read_journal(next((project / "runs").glob("*/journal.jsonl")))[0]["key"]
+    events = read_journal(train_one(project, TEACHER) / "journal.jsonl")
+    assert events[0]["key"] == key
+    steps = [e["step"] for e in events if e["event"] == "metrics"]
+    assert steps == sorted(steps)
+    assert len([s for s in steps if s == 25]) == 1
+
+
 def test_cached_embeddings_are_the_teachers_of_the_same_crops(project, teacher, cached):
     from kd_distill.cache import TeacherCache
     from kd_distill.run import _pairs

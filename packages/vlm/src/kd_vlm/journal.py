@@ -49,7 +49,8 @@ class Journal:
             tags: Added to where the code came from (git commit, dirty flag, DVC stage).
             datasets: `{"name", "digest", "path"}` of what is trained on.
             models: References of the models that go in.
-            resume_step: Go on after this step: later events are dropped. None starts anew.
+            resume_step: Go on after this step with the journal that stands there, if any; later events are dropped.
+                None starts anew.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
         if resume_step is not None and path.exists():

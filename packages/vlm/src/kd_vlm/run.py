@@ -51,7 +51,7 @@ def run_lm(name: str, lm: LanguageModel, text: Path, *, out: Path, runs: Path, s
         params={"kind": "lm", "name": registered, **flat(lm.model_dump(mode="json"))},
         tags={"kd.kind": "lm"},
         datasets=[data],
-        resume_step=done or None,
+        resume_step=done,
     )
     n_steps = len(packing_plan([len(d.ids) for d in documents], lm.context, lm.batch_size, lm.epochs, lm.seed))
     with progress() as bars:
@@ -115,7 +115,7 @@ def run_vlm(
         tags={"kd.kind": "vlm"},
         datasets=inputs,
         models=[encoder.ref, lm.ref],
-        resume_step=sum(done.values()) or None,
+        resume_step=sum(done.values()),
     )
     features = _features(vlm, tower, paths, recipe, file=scratch / "features.npy", memory_limit=cache_limit)
     first = _fit_stages(vlm, plan, features, journal, scratch, seed=seed, save_every=save_every, done=done)
