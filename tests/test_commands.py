@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
 COMMANDS = {
-    "distill": ("distill", "from_scratch", "distilled"),
+    "distill": ("distill", "recipes", "recipe"),
     "vlm": ("vlm", "recipes", "recipe"),
     "evalsuite": ("evalsuite", "protocol", "protocoll"),
     "analysis": ("analysis", "n_bootstrap", "n_bootstraps"),
