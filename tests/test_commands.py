@@ -25,8 +25,9 @@ def call(command: str, *arguments: str) -> subprocess.CompletedProcess:
 def test_run_has_params_set_dry_run_and_an_example(command):
     done = call(command, "run", "--help")
     assert done.returncode == 0
-    for word in ("--params", "--set", "--dry-run", "Example"):
+    for word in ("--params", "--set", "--dry-run"):
         assert word in done.stdout
+    assert "Example" in done.stdout or "For instance" in done.stdout
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -91,7 +91,7 @@ def cka(
 
     Without --student and --teacher, the pairs are those of the parameters or all references in `analysis.refs`.
 
-    Examples:
+    For instance:
 
       analysis cka --params params.yaml
 
@@ -117,7 +117,7 @@ def report(
 ) -> None:
     """One page that answers whether the better teacher made the better student, with its evidence.
 
-    Examples:
+    For instance:
 
       analysis report --params params.yaml
 
@@ -145,7 +145,7 @@ def run(
 ) -> None:
     """`analysis cka`, then `analysis report`.
 
-    Examples:
+    For instance:
 
       analysis run --params params.yaml
 
@@ -169,7 +169,7 @@ def publish(
 ) -> None:
     """Put the similarities on the students' models in MLflow, and the report with them. Safe to repeat.
 
-    Examples:
+    For instance:
 
       analysis publish --params params.yaml
 
