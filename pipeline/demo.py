@@ -1,18 +1,16 @@
 """`make demo`: run the study and say where to look."""
 
-import os
+import argparse
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+from pipeline.board import TerminalBoard
+from pipeline.parallel import reproduce, sensible_jobs
+
 ROOT = Path(__file__).resolve().parent.parent
 REPORT = ROOT / "out" / "report" / "report.html"
-
-
-def environment() -> dict[str, str]:
-    """This process's environment with the virtual environment's commands first on the path."""
-    return {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 
 
 def prepare_dvc(root: Path) -> None:
@@ -25,18 +23,35 @@ def prepare_dvc(root: Path) -> None:
         subprocess.run([*dvc, "config", "--local", "core.no_scm", "true"], cwd=root, check=True)
 
 
-def main() -> int:
-    """Run `dvc repro` and print where the results are."""
+def run_stages(file: str, jobs: int, again: str) -> bool:
+    """All stages of a dvc.yaml that have to run, `jobs` at a time; False where one failed.
+
+    Args:
+        file: relative to the repository's root.
+        jobs: stages at a time.
+        again: the command that goes on after a failure.
+    """
     prepare_dvc(ROOT)
     start = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-m", "dvc", "repro", *sys.argv[1:]], cwd=ROOT, env=environment(), check=False
-    )
+    print(f"{file}: {jobs} stages at a time, their logs in runs/logs", flush=True)
+    with TerminalBoard(ROOT) as board:
+        ends = reproduce(ROOT, file, jobs, board, ROOT / "runs" / "logs")
     minutes, seconds = divmod(round(time.monotonic() - start), 60)
-    if done.returncode:
-        print(f"\nStopped after {minutes} min {seconds} s. `make demo` goes on where it stopped.")
-        return done.returncode
-    print(f"\nDone in {minutes} min {seconds} s.")
+    if ends and ends[-1].outcome == "failed":
+        print(f"\nStopped after {minutes} min {seconds} s. `{again}` goes on where it stopped.")
+        return False
+    ran = sum(end.outcome == "ran" for end in ends)
+    print(f"\nDone in {minutes} min {seconds} s: {ran} stages ran, the others were up to date.")
+    return True
+
+
+def main() -> int:
+    """Run the stages of dvc.yaml and print where the results are."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--jobs", type=int, default=sensible_jobs(), help="stages at a time (default: %(default)s)")
+    jobs = parser.parse_args().jobs
+    if not run_stages("dvc.yaml", jobs, "make demo"):
+        return 1
     print(f"  the report      {REPORT.relative_to(ROOT)}   (report.md and tables as CSV beside it)")
     print("  runs and models make ui")
     print("  the graph       .venv/bin/dvc dag --md")

@@ -1,59 +1,32 @@
-"""`make study`: the distillation part over seeds and student architectures, with its report.
+"""`make study`: the distillation part over seeds and student architectures; its report is kept in `docs/study`."""
 
-Its commands read `studies/seeds/params.yaml`; each keeps what it has finished, so a stopped study goes on.
-"""
-
+import argparse
 import shutil
-import subprocess
 import sys
-import time
 from pathlib import Path
 
-from pipeline.demo import ROOT, environment
+from pipeline.demo import ROOT, run_stages
+from pipeline.parallel import sensible_jobs
 
-PARAMS = "studies/seeds/params.yaml"
-OUT = Path("out/study")
+STUDY = "studies/seeds/dvc.yaml"
+REPORT = ROOT / "out" / "study" / "report"
 KEPT = ROOT / "docs" / "study"
 
 
-def commands() -> list[list[str]]:
-    """What is run, in order."""
-    models = OUT / "models"
-    encoders = [
-        part for folder in sorted((ROOT / models).glob("*-*")) for part in ("--model", str(models / folder.name))
-    ]
-    return [
-        ["evalsuite", "zeroshot", "--params", PARAMS, *encoders, "--out", str(OUT / "zeroshot")],
-        [
-            "analysis",
-            "report",
-            "--params",
-            PARAMS,
-            "--zeroshot",
-            str(OUT / "zeroshot"),
-            "--eval",
-            str(OUT / "eval"),
-            "--cka",
-            str(OUT / "cka"),
-            "--out",
-            str(OUT / "report"),
-        ],
-    ]
+def keep(report: Path, kept: Path) -> None:
+    """Replace the kept report by this one."""
+    shutil.rmtree(kept, ignore_errors=True)
+    shutil.copytree(report, kept)
 
 
 def main() -> int:
-    """Train every cell, score it, report; keep the report in docs/study."""
-    if not (ROOT / "data" / "world" / "pairs").is_dir():
-        subprocess.run([sys.executable, "-m", "dvc", "repro", "world"], cwd=ROOT, env=environment(), check=True)
-    start = time.monotonic()
-    train = ["distill", "run", "--params", PARAMS, "--out", str(OUT / "models"), "--runs", str(OUT / "runs")]
-    subprocess.run(train, cwd=ROOT, env=environment(), check=True)
-    for command in commands():
-        subprocess.run(command, cwd=ROOT, env=environment(), check=True)
-    KEPT.mkdir(parents=True, exist_ok=True)
-    for file in (ROOT / OUT / "report").iterdir():
-        shutil.copy(file, KEPT / file.name)
-    print(f"\nDone in {(time.monotonic() - start) / 60:.0f} min: docs/study/report.html, report.md")
+    """Run the stages of studies/seeds/dvc.yaml and keep the report."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--jobs", type=int, default=sensible_jobs(), help="stages at a time (default: %(default)s)")
+    if not run_stages(STUDY, parser.parse_args().jobs, "make study"):
+        return 1
+    keep(REPORT, KEPT)
+    print(f"  the report      {KEPT.relative_to(ROOT) / 'report.html'}   (report.md and tables as CSV beside it)")
     return 0
 
 

@@ -26,14 +26,18 @@ def lay_over(base: dict, top: Mapping) -> None:
             base[key] = value
 
 
-def dvc(project: Path, *arguments: str) -> str:
+def python(project: Path, *arguments: str) -> str:
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_TRACKING", "DVC_"))}
     environment = {**inherited, "PATH": f"{VENV}{os.pathsep}{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1"}
     environment |= {"OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true", "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "-m", "dvc", *arguments]
+    command = [sys.executable, "-m", *arguments]
     done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-6000:]}"
     return done.stdout + done.stderr
+
+
+def dvc(project: Path, *arguments: str) -> str:
+    return python(project, "dvc", *arguments)
 
 
 def stages_run(output: str) -> set[str]:
@@ -43,7 +47,7 @@ def stages_run(output: str) -> set[str]:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the tracked files with the smallest parameters, after `dvc repro`."""
+    """A copy of the tracked files with the smallest parameters, after what `make demo` runs."""
     folder = tmp_path_factory.mktemp("study")
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
@@ -62,7 +66,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     keep_first_vlms(params["vlm"]["cells"])
     yaml.dump(params, folder / "params.yaml")
     dvc(folder, "config", "--local", "core.no_scm", "true")
-    dvc(folder, "repro")
+    said = python(folder, "pipeline.demo", "--jobs", "2")
+    assert "out/report/report.html" in said
     return folder
 
 

@@ -83,8 +83,7 @@ def caveats(
 ) -> list[str]:
     """What the reader must know before believing the answer."""
     heads = headlines(claims)
-    found = [f"{c.better} against {c.worse}, {c.measure}: the teachers' own order is {c.verdict}." for c in checks
-             if c.question == TEACHERS_DIFFER and c.verdict != "yes"]  # fmt: skip
+    found = [_teachers_order(c) for c in checks if c.question == TEACHERS_DIFFER and c.verdict != "yes"]
     found += _about_seeds(heads, study)
     for c in heads:
         if c.verdict == "not resolvable":
@@ -104,6 +103,12 @@ def caveats(
             f"The recorded score of {', '.join(reweighted)} weighs its items unequally; differences use the plain mean."
         )
     return found
+
+
+def _teachers_order(c: Claim) -> str:
+    """The teacher that is better by zero-shot is not ahead on this measure: behind, or too close to tell."""
+    how = "is behind" if c.verdict == "no" else "is not resolvably ahead of"
+    return f"On {_the(c.measure)} {c.better} itself {how} {c.worse}: {signed(c.estimate.value)} points ({interval(c)})."
 
 
 def _about_seeds(heads: Sequence[Claim], study: Study) -> list[str]:

@@ -1,0 +1,52 @@
+"""What a person sees of stages that run side by side: a line a stage, a bar of all."""
+
+import sys
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from pipeline.parallel import Finished
+
+WORDS = {"ran": "[green]done[/]", "unchanged": "[dim]unchanged[/]", "failed": "[red]failed[/]"}
+LOG_LINES = 20
+
+
+class TerminalBoard:
+    """Finished stages scroll by as lines; those that run are redrawn below with their time (on a terminal)."""
+
+    def __init__(self, root: Path, console: Console | None = None) -> None:
+        self.root = root
+        self.console = console or Console(stderr=True, width=None if sys.stderr.isatty() else 120)
+        self.running: dict[str, float] = {}
+        self.done = 0
+        self.live = Live(console=self.console, get_renderable=self._table, refresh_per_second=4, transient=True)
+
+    def __enter__(self) -> "TerminalBoard":
+        if self.console.is_terminal:
+            self.live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.live.stop()
+
+    def started(self, stage: str, log: Path) -> None:
+        self.running[stage] = time.monotonic()
+
+    def finished(self, end: Finished) -> None:
+        del self.running[end.stage]
+        self.done += 1
+        self.console.print(f"{end.seconds:5.0f} s  {WORDS[end.outcome]:<22}  {end.stage}", highlight=False)
+        if end.outcome == "failed":
+            shown = end.log.read_text(errors="replace").splitlines()[-LOG_LINES:]
+            self.console.print("\n".join(shown), markup=False, highlight=False)
+            self.console.print(f"the whole log: {end.log.relative_to(self.root)}", highlight=False)
+
+    def _table(self) -> Table:
+        table = Table.grid(padding=(0, 2))
+        now = time.monotonic()
+        for stage, since in list(self.running.items()):
+            table.add_row(f"{now - since:5.0f} s", "[yellow]running[/]", stage)
+        return table

@@ -1,0 +1,78 @@
+"""Stages side by side: order, what is left alone, what a failure stops."""
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from pipeline.parallel import Finished, dependencies, in_order
+
+ROOT = Path(__file__).resolve().parents[1]
+NEEDS = {"world": set(), "a": {"world"}, "b": {"world"}, "cache": {"a"}, "report": {"b", "cache"}}
+
+
+class Recorder:
+    """Runs nothing; remembers what was asked for and how many ran at once."""
+
+    def __init__(self, outcomes: dict[str, str] | None = None) -> None:
+        self.outcomes = outcomes or {}
+        self.calls: list[str] = []
+        self.active = self.most = 0
+        self.lock = threading.Lock()
+
+    def run(self, stage: str) -> Finished:
+        with self.lock:
+            self.calls.append(stage)
+            self.active += 1
+            self.most = max(self.most, self.active)
+        time.sleep(0.01)
+        with self.lock:
+            self.active -= 1
+        return Finished(stage, self.outcomes.get(stage, "ran"), 0.0, Path("log"))
+
+
+def drive(recorder: Recorder, stale: set[str], jobs: int = 2) -> list[Finished]:
+    return in_order(NEEDS, stale, jobs, recorder.run, lambda stage: None, lambda end: None)
+
+
+def test_every_stage_runs_after_what_it_needs():
+    recorder = Recorder()
+    drive(recorder, {"world"})
+    assert sorted(recorder.calls) == sorted(NEEDS)
+    for stage, before in NEEDS.items():
+        assert all(recorder.calls.index(b) < recorder.calls.index(stage) for b in before)
+
+
+@pytest.mark.parametrize("jobs", [1, 2, 5])
+def test_no_more_than_jobs_run_at_once(jobs):
+    recorder = Recorder()
+    drive(recorder, {"world"}, jobs)
+    assert recorder.most == min(jobs, 2)  # the graph is two wide
+
+
+def test_up_to_date_stages_are_left_alone():
+    recorder = Recorder()
+    drive(recorder, {"cache"})
+    assert recorder.calls == ["cache", "report"]
+
+
+def test_a_stage_that_changed_nothing_wakes_nothing():
+    recorder = Recorder({"world": "unchanged"})
+    drive(recorder, {"world"})
+    assert recorder.calls == ["world"]
+
+
+def test_after_a_failure_nothing_new_starts_and_it_stands_last():
+    recorder = Recorder({"a": "failed"})
+    ends = drive(recorder, {"world"})
+    assert ends[-1] == Finished("a", "failed", 0.0, Path("log"))
+    assert "cache" not in recorder.calls
+    assert "report" not in recorder.calls
+
+
+def test_the_studys_graph_reaches_into_the_roots_file():
+    needs = dependencies(ROOT, "studies/seeds/dvc.yaml")
+    assert needs["world"] == set()
+    assert needs["studies/seeds/dvc.yaml:scratch@teacher-large"] == {"world"}
+    assert "register_scratch" not in needs
