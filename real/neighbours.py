@@ -35,7 +35,7 @@ def held_out(features: Float[np.ndarray, "n d"], labels: np.ndarray, test: np.nd
 def image_features(model: Clip, preprocessing: Preprocessing, images: list[Image.Image]) -> Float[np.ndarray, "n d"]:
     """Unit embeddings of whole images."""
     parts = [
-        F.normalize(model.encode_image(preprocessing(part, [None] * len(part))), dim=-1)
+        F.normalize(model.encode_image(preprocessing.normalise(preprocessing(part, [None] * len(part)))), dim=-1)
         for part in (images[i : i + 256] for i in range(0, len(images), 256))
     ]
     return torch.cat(parts).numpy()

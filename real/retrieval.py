@@ -58,7 +58,9 @@ def embeddings(
     """Unit embeddings of whole images and of texts."""
     images = [Image.open(file).convert("RGB") for file in files]
     parts = [
-        model.encode_image(preprocessing(images[i : i + 128], [None] * len(images[i : i + 128])))
+        model.encode_image(
+            preprocessing.normalise(preprocessing(images[i : i + 128], [None] * len(images[i : i + 128])))
+        )
         for i in range(0, len(images), 128)
     ]
     words = [models.encode_text(model, tokenize(list(texts[i : i + 256]))) for i in range(0, len(texts), 256)]

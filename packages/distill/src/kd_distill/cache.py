@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from kd_distill.batch import Targets, TeacherInfo
+
 DESCRIPTION = "cache.json"
 
 
@@ -55,14 +57,19 @@ class TeacherCache:
         self._text = np.load(text, mmap_mode="r", allow_pickle=False) if text.exists() else None
 
     @property
+    def teacher(self) -> TeacherInfo:
+        """What a student's loss must know of the teacher."""
+        return TeacherInfo(self.info.teacher["name"], self.info.width, self.info.scale)
+
+    @property
     def has_text(self) -> bool:
         """Whether it holds embeddings of captions."""
         return self._text is not None
 
-    def rows(self, indices: np.ndarray, view: int) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b d"] | None]:
-        """Unit embeddings of images (in that view) and of texts, float32; None for texts where there are none."""
+    def rows(self, indices: np.ndarray, view: int) -> Targets:
+        """Embeddings of images (in that view) and of texts; None for texts where there are none."""
         text = None if self._text is None else _unit(self._text[indices])
-        return _unit(self._image[view, indices]), text
+        return Targets(_unit(self._image[view, indices]), text)
 
 
 def _unit(rows: np.ndarray) -> Tensor:

@@ -18,7 +18,10 @@ BATCH = 128
 def embed_images(model: Clip, pairs: Pairs, view: int | None) -> Iterator[tuple[int, Float[Tensor, "b d"]]]:
     """(first row, unit embeddings) of all images in one view, in the order of the shards."""
     for number, batch in enumerate(pairs.in_order(BATCH, view)):
-        yield number * BATCH, F.normalize(model.encode_image(batch.images).float(), dim=-1)
+        yield (
+            number * BATCH,
+            F.normalize(model.encode_image(pairs.preprocessing.normalise(batch.images)).float(), dim=-1),
+        )
 
 
 @torch.inference_mode()

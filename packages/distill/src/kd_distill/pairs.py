@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from PIL import Image
 
+from kd_distill.batch import Batch
 from kd_distill.cache import TeacherCache
 from kd_distill.shards import PairShards
-from kd_distill.task import Batch
 from kd_distill.views import Preprocessing, crop_box, order
 
 KEPT_BYTES = 2 << 30
@@ -67,8 +67,9 @@ class Pairs:
         rows = [int(i) for i in indices]
         boxes = [None if view is None else crop_box(self.seed, view, i, self.crop_area) for i in rows]
         images = self.preprocessing([self._images[i] for i in rows], boxes)
-        teacher = self.cache.rows(indices, view) if self.cache and view is not None else (None, None)
-        return Batch(images, self.tokenize([self.shards.caption(i) for i in rows]), *teacher)
+        teachers = (self.cache.rows(indices, view),) if self.cache and view is not None else ()
+        keys = tuple(self.shards.pairs[i].key for i in rows)
+        return Batch(images, self.tokenize([self.shards.caption(i) for i in rows]), teachers, keys)
 
     def steps(self, start: int, stop: int, *, batch_size: int, order_seed: int) -> Iterator[Batch]:
         """The batches of steps `start` to `stop`, a function of the seeds and the step alone."""

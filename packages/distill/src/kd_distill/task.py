@@ -1,30 +1,27 @@
 """What is trained: a student, the heads to its teacher's width, and the loss terms of a batch."""
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from kd_distill.losses import contrastive, contrastive_relational, feature_distillation, interactive_contrastive
+from kd_distill.batch import Batch, TeacherInfo
+from kd_distill.losses import (
+    contrastive,
+    contrastive_relational,
+    feature_distillation,
+    interactive_contrastive,
+    mix,
+)
 from kd_distill.models import Clip, encode_text
+from kd_distill.views import Preprocessing
 
 TERMS = ("task", "ckd", "fd", "fd_image", "icl")
 TEACHER_TERMS = frozenset(TERMS) - {"task"}
 TEXT_TERMS = frozenset(TERMS) - {"fd_image"}  # what reads captions
 ICL_LOG_SCALE = 2.6592600369327783  # ln(1 / 0.07)
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Image-text pairs as the student sees them, with the teacher's embeddings of the same views where there is one."""
-
-    images: Float[Tensor, "b 3 h w"]
-    tokens: Int[Tensor, "b t"]
-    image_teacher: Float[Tensor, "b dt"] | None = None
-    text_teacher: Float[Tensor, "b dt"] | None = None
 
 
 class DistillationTask(nn.Module):
@@ -33,8 +30,8 @@ class DistillationTask(nn.Module):
     Args:
         student: An open_clip CLIP model.
         terms: Names of the loss terms, a subset of `TERMS`.
-        teacher_width: Width of the teacher's embeddings; None without a teacher.
-        teacher_scale: What the teacher's cosines are multiplied with.
+        preprocessing: Of the student: its mean and std normalise the bytes of a batch.
+        teachers: None or one so far.
         fd_reduction: `mean_nd` or `mean_n`, see `feature_distillation`.
         icl_exp: Exponentiate ICL's learnable scale. CLIP-KD multiplies by its logarithm.
         precision: Of the towers, `fp32` or `bf16`.
@@ -50,8 +47,8 @@ class DistillationTask(nn.Module):
         terms: Collection[str],
         *,
         student_width: int,
-        teacher_width: int | None = None,
-        teacher_scale: float = 1.0,
+        preprocessing: Preprocessing,
+        teachers: Sequence[TeacherInfo] = (),
         fd_reduction: str = "mean_nd",
         icl_exp: bool = True,
         precision: str = "fp32",
@@ -60,12 +57,14 @@ class DistillationTask(nn.Module):
         unknown = set(terms) - set(TERMS)
         if unknown:
             raise ValueError(f"Unknown loss terms {sorted(unknown)}. Known: {', '.join(TERMS)}.")
+        teacher_width = teachers[0].width if teachers else None
         if teacher_width is None and TEACHER_TERMS & set(terms):
             raise ValueError(f"The terms {sorted(TEACHER_TERMS & set(terms))} need a teacher; the cell names none.")
         self.student: Clip = student
         self.terms = tuple(sorted(terms))
         self.bf16 = precision == "bf16"
-        self.teacher_scale, self.fd_reduction, self.icl_exp = teacher_scale, fd_reduction, icl_exp
+        self.preprocessing, self.teacher_scale = preprocessing, teachers[0].scale if teachers else 1.0
+        self.fd_reduction, self.icl_exp = fd_reduction, icl_exp
         self.reads_text = bool(TEXT_TERMS & set(terms))
         self.image_head: nn.Module = nn.Identity()
         self.text_head: nn.Module = nn.Identity()
@@ -80,21 +79,21 @@ class DistillationTask(nn.Module):
     def forward(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """The value of each term on `batch`, in float32 whatever the precision of the towers."""
         with torch.autocast(batch.images.device.type, torch.bfloat16, enabled=self.bf16):
-            image = self.student.encode_image(batch.images)
+            image = self.student.encode_image(self.preprocessing.normalise(batch.images))
             text = encode_text(self.student, batch.tokens) if self.reads_text else None
         image, text = _at_least_float32(image), None if text is None else _at_least_float32(text)
         values = self._pair_terms(image, text, batch) if text is not None else {}
-        if "fd_image" in self.terms and batch.image_teacher is not None:
+        if "fd_image" in self.terms:
             z_image = F.normalize(self.image_head(image), dim=-1)
-            values["fd_image"] = feature_distillation(z_image, batch.image_teacher, self.fd_reduction)
+            values["fd_image"] = feature_distillation(z_image, batch.teachers[0].image, self.fd_reduction)
         return values
 
     def _pair_terms(self, image: Tensor, text: Tensor, batch: Batch) -> dict[str, Tensor]:
         logits = self.student.logit_scale.exp() * F.normalize(image, dim=-1) @ F.normalize(text, dim=-1).T
         values = {"task": contrastive(logits)} if "task" in self.terms else {}
-        if batch.image_teacher is None or batch.text_teacher is None:
+        if not batch.teachers or batch.teachers[0].text is None:
             return values
-        return values | self._teacher_terms(logits, image, text, batch.image_teacher, batch.text_teacher)
+        return values | self._teacher_terms(logits, image, text, batch.teachers[0].image, batch.teachers[0].text)
 
     def _teacher_terms(
         self, logits: Tensor, image: Tensor, text: Tensor, image_teacher: Tensor, text_teacher: Tensor
@@ -117,3 +116,13 @@ class DistillationTask(nn.Module):
 
 def _at_least_float32(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+
+
+def loss_and_gradients(
+    task: DistillationTask, batch: Batch, weights: Mapping[str, float]
+) -> tuple[Float[Tensor, ""], dict[str, Float[Tensor, ""]]]:
+    """The weighed loss and its terms; the gradient is added to `.grad` of what is trained."""
+    terms = task(batch)
+    loss = mix(terms, weights)
+    loss.backward()
+    return loss.detach(), {name: term.detach() for name, term in terms.items()}

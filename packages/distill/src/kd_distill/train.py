@@ -8,9 +8,8 @@ import torch
 from torch import nn
 
 from kd_distill.checkpoint import load_checkpoint, save_checkpoint
-from kd_distill.losses import mix
 from kd_distill.pairs import Pairs
-from kd_distill.task import DistillationTask
+from kd_distill.task import DistillationTask, loss_and_gradients
 
 LOG_EVERY, SAVE_EVERY = 25, 200
 MAX_LOG_SCALE = math.log(100)
@@ -70,14 +69,12 @@ def train(
     for step, batch in enumerate(pairs.steps(start, steps, batch_size=batch_size, order_seed=seed), start):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, peak=lr, warmup=warmup, steps=steps)
-        terms = task(batch)
-        loss = mix(terms, weights)
+        optimizer.zero_grad(set_to_none=True)
+        loss, terms = loss_and_gradients(task, batch, weights)
         if not math.isfinite(loss.item()):
             raise FloatingPointError(
                 f"The loss is {loss.item()} at step {step}; lower recipe.lr or use precision fp32."
             )
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
         norm = nn.utils.clip_grad_norm_(task.parameters(), clip_norm)
         optimizer.step()
         with torch.no_grad():

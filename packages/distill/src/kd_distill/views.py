@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
@@ -68,11 +68,17 @@ class Preprocessing:
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
-    def __call__(self, images: Sequence[Image.Image], boxes: Sequence[Box | None]) -> Float[Tensor, "b 3 size size"]:
-        """Each image's box (None: all of it) resized to the square, bicubic with antialiasing, and normalised."""
+    def __call__(self, images: Sequence[Image.Image], boxes: Sequence[Box | None]) -> UInt8[Tensor, "b 3 size size"]:
+        """Each image's box (None: all of it) resized to the square, bicubic with antialiasing."""
         out = np.empty((len(images), self.size, self.size, 3), np.uint8)
         for row, image, box in zip(out, images, boxes, strict=True):
             pixels = box and in_pixels(box, image.width, image.height)
             row[:] = np.asarray(image.resize((self.size, self.size), Image.Resampling.BICUBIC, box=pixels))
-        mean, std = (255 * np.array(three, np.float32) for three in (self.mean, self.std))
-        return torch.from_numpy((out - mean) / std).permute(0, 3, 1, 2)
+        return torch.from_numpy(out).permute(0, 3, 1, 2)
+
+    def normalise(self, images: UInt8[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
+        """Bytes to what the model reads, on the device that they are on."""
+        mean, std = (
+            255 * torch.tensor(three, device=images.device).view(1, 3, 1, 1) for three in (self.mean, self.std)
+        )
+        return (images - mean) / std

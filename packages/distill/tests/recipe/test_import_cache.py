@@ -66,9 +66,9 @@ def train(project: Path, name: str) -> Path:
 def test_a_student_learns_the_features_of_images_from_an_imported_cache(elsewhere):
     assert call().exit_code == 0
     cache = TeacherCache(elsewhere / "caches" / "teacher-elsewhere")
-    image, text = cache.rows(np.arange(5), 0)
-    assert text is None
-    np.testing.assert_array_equal(image.numpy(), np.eye(4, 24)[np.arange(5) % 4])
+    targets = cache.rows(np.arange(5), 0)
+    assert targets.text is None
+    np.testing.assert_array_equal(targets.image.numpy(), np.eye(4, 24)[np.arange(5) % 4])
     events = read_journal(train(elsewhere, STUDENT) / "journal.jsonl")
     losses = [e["values"]["train/fd_image"] for e in events if "train/fd_image" in e.get("values", {})]
     constant = 2 - 2 * 0.5  # the best that one answer for all four colours gives

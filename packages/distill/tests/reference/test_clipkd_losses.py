@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from kd_distill.task import Batch, DistillationTask
+from kd_distill.batch import Batch, Targets, TeacherInfo
+from kd_distill.task import DistillationTask
+from kd_distill.views import Preprocessing
 from torch import nn
 
 from .hash_inputs import embeddings, head, u
@@ -32,14 +34,17 @@ class Embeddings(nn.Module):
 def terms_of(dt: int, names: tuple[str, ...], *, icl_exp: bool = False) -> tuple[dict, Embeddings]:
     z = embeddings(8, 16, dt)
     student = Embeddings(z["image_student"], z["text_student"])
+    teachers = [TeacherInfo("teacher-any", dt, scale=12.0)]
+    view = Preprocessing(1, (0.5,) * 3, (0.5,) * 3)
     task = DistillationTask(
-        student, names, student_width=16, teacher_width=dt, teacher_scale=12.0, icl_exp=icl_exp
+        student, names, student_width=16, preprocessing=view, teachers=teachers, icl_exp=icl_exp
     ).double()
     if dt != 16 and {"fd", "icl"} & set(names):
         for layer, stream in ((task.image_head, 11), (task.text_head, 12)):
             weight, bias = head(16, dt, stream)
             layer.weight.data, layer.bias.data = weight, bias
-    batch = Batch(torch.zeros(8, 1), torch.zeros(8, 1, dtype=torch.long), z["image_teacher"], z["text_teacher"])
+    targets = Targets(z["image_teacher"], z["text_teacher"])
+    batch = Batch(torch.zeros(8, 3, 1, 1, dtype=torch.uint8), torch.zeros(8, 1, dtype=torch.long), (targets,))
     return task(batch), student
 
 

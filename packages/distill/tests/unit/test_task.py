@@ -1,8 +1,9 @@
 import pytest
 import torch
+from kd_distill.batch import Batch, Targets, TeacherInfo
 from kd_distill.losses import feature_distillation
-from kd_distill.models import build
-from kd_distill.task import Batch, DistillationTask
+from kd_distill.models import build, preprocessing_of
+from kd_distill.task import DistillationTask
 
 ARCHITECTURE = {
     "embed_dim": 16,
@@ -12,7 +13,9 @@ ARCHITECTURE = {
 
 
 def task_of(*terms: str, teacher_width: int = 16) -> DistillationTask:
-    return DistillationTask(build(ARCHITECTURE, 0), terms, student_width=16, teacher_width=teacher_width)
+    teachers = [TeacherInfo("teacher-any", teacher_width, scale=1.0)]
+    view = preprocessing_of(ARCHITECTURE)
+    return DistillationTask(build(ARCHITECTURE, 0), terms, student_width=16, preprocessing=view, teachers=teachers)
 
 
 @pytest.fixture
@@ -20,18 +23,19 @@ def batch() -> Batch:
     rng = torch.Generator().manual_seed(1)
     tokens = torch.randint(1, 49, (4, 8), generator=rng)
     unit = [torch.nn.functional.normalize(torch.randn(4, 16, generator=rng), dim=-1) for _ in range(2)]
-    return Batch(torch.randn(4, 3, 16, 16, generator=rng), tokens, *unit)
+    images = torch.randint(0, 256, (4, 3, 16, 16), generator=rng, dtype=torch.uint8)
+    return Batch(images, tokens, (Targets(*unit),))
 
 
 def images_only(batch: Batch) -> Batch:
-    return Batch(batch.images, batch.tokens, batch.image_teacher)
+    return Batch(batch.images, batch.tokens, (Targets(batch.teachers[0].image),))
 
 
 def test_fd_image_is_the_image_half_of_fd(batch):
     task = task_of("fd", "fd_image")
     values = task(batch)
     text = torch.nn.functional.normalize(task.student.encode_text(batch.tokens), dim=-1)
-    text_half = feature_distillation(text, batch.text_teacher)
+    text_half = feature_distillation(text, batch.teachers[0].text)
     torch.testing.assert_close(values["fd_image"], values["fd"] - text_half)
 
 
@@ -59,5 +63,5 @@ def test_fd_image_projects_to_a_teacher_of_another_width(batch):
     assert task.image_head.out_features == 24
     assert not list(task.text_head.parameters())
     teacher = torch.nn.functional.normalize(torch.ones(4, 24), dim=-1)
-    values = task(Batch(batch.images, batch.tokens, teacher))
+    values = task(Batch(batch.images, batch.tokens, (Targets(teacher),)))
     assert 0 <= values["fd_image"].item() <= 4 / 24
