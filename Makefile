@@ -30,7 +30,7 @@ $(STAMP): $(SOURCES)
 	@touch $@
 
 demo: setup ## run the study on the embedded world and say where to look
-	@$(BIN)/python -m pipeline.demo
+	@$(BIN)/python -m pipeline.demo $(if $(JOBS),--jobs $(JOBS))
 
 test: setup ## all tests, the whole pipeline at its smallest sizes among them
 	@$(BIN)/python -m pytest -q -n 2 --dist loadgroup
@@ -49,7 +49,7 @@ wheels: setup ## the four wheels, in dist/
 	@ls dist
 
 study: setup ## distillation over seeds and student architectures (up to an hour)
-	@$(BIN)/python -m pipeline.study
+	@$(BIN)/python -m pipeline.study $(if $(JOBS),--jobs $(JOBS))
 
 real: setup ## the same stages on real data, where that is present
 	@$(BIN)/python -m real
