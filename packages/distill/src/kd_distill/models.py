@@ -1,22 +1,24 @@
 """Encoders: built from an architecture file, saved and loaded as open_clip `local-dir` folders."""
 
 import json
+import shutil
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
+from kd_distill.schema import OPENAI_MEAN, OPENAI_STD, check_architecture, check_preprocessing
+from kd_distill.text import TOKENIZER_FILES
+from kd_distill.text import Tokenize as Tokenize
+from kd_distill.text import encode_text as encode_text
+from kd_distill.towers import patch_grid
 from kd_distill.views import Preprocessing
 
 CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
-OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
-OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 Clip: TypeAlias = Any  # open_clip.model.CLIP or CustomTextCLIP; open_clip has no types
-MODEL_KEYS = {"embed_dim", "vision_cfg", "text_cfg", "quick_gelu", "custom_text", "init_logit_scale", "init_logit_bias"}
-REFUSED = ("hf_", "pretrained")  # prefixes and words of keys that would make open_clip fetch something
 
 
 def architectures() -> dict[str, Path]:
@@ -34,23 +36,9 @@ def read_architecture(name: str) -> dict[str, Any]:
     file = Path(name) if name.endswith(".json") else architectures().get(name)
     if file is None or not file.is_file():
         raise ValueError(f"Unknown architecture {name!r}. Known: {', '.join(architectures())}; or the path of a .json.")
-    config = json.loads(file.read_text())
+    config: dict[str, Any] = _json(file)
     check_architecture(config, str(file))
     return config
-
-
-def check_architecture(config: Mapping[str, Any], where: str) -> None:
-    """Refuse an open_clip model configuration with unknown keys, or with keys that lead to the network."""
-    missing = {"embed_dim", "vision_cfg", "text_cfg"} - config.keys()
-    if missing or config.keys() - MODEL_KEYS:
-        raise ValueError(
-            f"{where}: expected the keys {sorted(MODEL_KEYS)}; missing {sorted(missing)}, "
-            f"unknown {sorted(config.keys() - MODEL_KEYS)}."
-        )
-    for part in ("vision_cfg", "text_cfg"):
-        for key, value in config[part].items():
-            if value and (key.startswith(REFUSED[0]) or REFUSED[1] in key):
-                raise ValueError(f"{where}: {part}.{key} = {value!r} would fetch weights; remove it.")
 
 
 def build(config: Mapping[str, Any], seed: int) -> Clip:
@@ -63,37 +51,114 @@ def build(config: Mapping[str, Any], seed: int) -> Clip:
         return (CustomTextCLIP if config.get("custom_text") else CLIP)(**arguments)
 
 
+def outline(config: Mapping[str, Any]) -> Clip:
+    """The model without memory for its weights (torch's meta device), in eval mode: to count and to measure."""
+    with torch.device("meta"):
+        return build(config, seed=0).eval()
+
+
 def image_size(config: Mapping[str, Any]) -> int:
     """Side of the model's input in pixels."""
-    return int(config["vision_cfg"]["image_size"])
+    return int(config["vision_cfg"].get("image_size", 224))
 
 
-def save(folder: Path, model: Clip, config: Mapping[str, Any]) -> None:
-    """Write `model` as an open_clip `local-dir` folder."""
+def save(
+    folder: Path,
+    model: Clip,
+    config: Mapping[str, Any],
+    preprocessing: Preprocessing | None = None,
+    tokenizer: Path | None = None,
+) -> None:
+    """Write `model` as an open_clip `local-dir` folder.
+
+    Args:
+        folder: Where to; it exists.
+        model: What to write.
+        config: Its open_clip configuration.
+        preprocessing: Its own; None: what a model trained here expects.
+        tokenizer: Folder with the files of its tokenizer; None where that is CLIP's.
+    """
     from safetensors.torch import save_file
 
-    preprocessing = {
-        "mean": OPENAI_MEAN,
-        "std": OPENAI_STD,
-        "interpolation": "bicubic",
-        "resize_mode": "shortest",
-    }
-    (folder / CONFIG).write_text(json.dumps({"model_cfg": config, "preprocess_cfg": preprocessing}, indent=1) + "\n")
+    if config["text_cfg"].get("hf_tokenizer_name"):
+        if tokenizer is None:
+            raise ValueError(f"{folder}: the model has a tokenizer of its own; say where its files lie.")
+        for name in TOKENIZER_FILES:
+            shutil.copy(tokenizer / name, folder / name)
+    view = preprocessing or preprocessing_of(config)
+    fields = ("mean", "std", "interpolation", "resize_mode")
+    whole = {"model_cfg": config, "preprocess_cfg": {name: getattr(view, name) for name in fields}}
+    (folder / CONFIG).write_text(json.dumps(whole, indent=1) + "\n")
     weights = {name: tensor.detach().clone().contiguous() for name, tensor in model.state_dict().items()}
     save_file(weights, str(folder / WEIGHTS))
 
 
 def load(folder: Path) -> tuple[Clip, dict[str, Any], Preprocessing]:
-    """The model of an open_clip `local-dir` folder in eval mode, its configuration, and its preprocessing."""
+    """The model of an open_clip `local-dir` folder in eval mode, its configuration, and its own preprocessing.
+
+    `Tokenize(config, folder)` is its tokenizer.
+
+    Raises:
+        FileNotFoundError: If a file of the folder is missing.
+        ValueError: If the configuration is not accepted (`kd_distill.schema`), or the weights are not the model's.
+    """
     from safetensors.torch import load_file
 
-    whole = json.loads((folder / CONFIG).read_text())
-    config, preprocessing = whole["model_cfg"], whole["preprocess_cfg"]
-    check_architecture(config, str(folder / CONFIG))
+    config, view = read_config(folder)
+    if not (folder / WEIGHTS).is_file():
+        raise FileNotFoundError(f"Expected an open_clip model folder at {folder}, found no {WEIGHTS} in it.")
     model = build(config, seed=0)
-    model.load_state_dict(load_file(str(folder / WEIGHTS)))
-    view = Preprocessing(image_size(config), tuple(preprocessing["mean"]), tuple(preprocessing["std"]))
+    fill(model, load_file(str(folder / WEIGHTS)), str(folder / WEIGHTS))
     return model.eval(), config, view
+
+
+def read_config(folder: Path) -> tuple[dict[str, Any], Preprocessing]:
+    """The checked model configuration of a folder, and the preprocessing; raises as `load`."""
+    file = folder / CONFIG
+    if not file.is_file():
+        raise FileNotFoundError(f"Expected an open_clip model folder at {folder}, found no {CONFIG} in it.")
+    whole = _json(file)
+    if not isinstance(whole, dict) or not {"model_cfg", "preprocess_cfg"} >= whole.keys() >= {"model_cfg"}:
+        raise ValueError(f"{file}: expected the keys model_cfg and preprocess_cfg, got {list(whole)!r:.80}.")
+    config: dict[str, Any] = whole["model_cfg"]
+    side = check_architecture(config, str(file)).vision_cfg.image_size
+    view = check_preprocessing(whole.get("preprocess_cfg", {}), str(file))
+    if view.size not in (None, side, (side, side)):
+        raise ValueError(f"{file}: expected preprocess_cfg.size {side}, the model's image_size, got {view.size}.")
+    return config, Preprocessing(side, view.mean, view.std, view.interpolation, view.resize_mode)
+
+
+def _json(file: Path) -> Any:
+    try:
+        return json.loads(file.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file}: expected JSON, got {error}.") from None
+
+
+def fill(model: Clip, weights: Mapping[str, Tensor], where: str) -> None:
+    """Copy `weights` into `model`: each name and shape must be the model's, and none may be missing.
+
+    Raises:
+        ValueError: Otherwise; `model` is then as it was.
+    """
+    own = model.state_dict()
+    other = [
+        f"{name}: expected {tuple(own[name].shape)}, got {tuple(weights[name].shape)}"
+        for name in sorted(own.keys() & weights.keys())
+        if own[name].shape != weights[name].shape
+    ]
+    problems = [
+        f"{len(names)} weights {what} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
+        for what, names in (
+            ("are missing", sorted(own.keys() - weights.keys())),
+            ("are unknown", sorted(weights.keys() - own.keys())),
+            ("have another shape", other),
+        )
+        if names
+    ]
+    if problems:
+        raise ValueError(f"{where} does not fit its configuration: {'; '.join(problems)}. Are both of one model?")
+    model.load_state_dict(weights)
 
 
 def preprocessing_of(config: Mapping[str, Any]) -> Preprocessing:
@@ -101,44 +166,24 @@ def preprocessing_of(config: Mapping[str, Any]) -> Preprocessing:
     return Preprocessing(image_size(config), OPENAI_MEAN, OPENAI_STD)
 
 
-def encode_text(model: Clip, tokens: Tensor) -> Tensor:
-    """Un-normalised text embeddings of shape (b, d) from token ids of any length t up to the model's context.
-
-    open_clip's own method takes the full context only. A causal text tower that pools the end token gives the same
-    for shorter rows, at a cost that falls with t.
-    """
-    if tokens.shape[1] == getattr(model, "context_length", None) or not hasattr(model, "token_embedding"):
-        return cast(Tensor, model.encode_text(tokens))
-    t = tokens.shape[1]
-    x = model.token_embedding(tokens) + model.positional_embedding[:t]
-    x = model.ln_final(model.transformer(x, attn_mask=model.attn_mask[:t, :t]))
-    return cast(Tensor, x[torch.arange(len(x)), tokens.argmax(dim=-1)] @ model.text_projection)
+def logit_scale_and_bias(model: Clip) -> tuple[float, float]:
+    """What the model multiplies its cosines with, and what it adds to them (SigLIP; 0 for CLIP)."""
+    bias = model.logit_bias
+    return model.logit_scale.exp().item(), 0.0 if bias is None else bias.item()
 
 
-class Tokenize:
-    """Captions to token ids of one model, cut to the longest caption of the batch.
-
-    Cutting is exact for text towers with a causal mask that pool the end token (CLIP's), and is done for those only.
-    """
-
-    def __init__(self, config: Mapping[str, Any]) -> None:
-        from open_clip.tokenizer import SimpleTokenizer
-
-        text = config["text_cfg"]
-        self._tokenizer = SimpleTokenizer(context_length=text.get("context_length", 77))
-        self._cut = not config.get("custom_text") and text.get("pool_type", "argmax") == "argmax"
-
-    def __call__(self, captions: list[str]) -> Tensor:
-        """int64 of shape (b, t)."""
-        tokens: Tensor = self._tokenizer(captions)
-        return tokens[:, : int(tokens.argmax(dim=1).max()) + 1] if self._cut else tokens
+def parameters(model: Clip) -> tuple[int, int]:
+    """Numbers of parameters of the image tower and of the text tower, projections with them, scale and bias without."""
+    image = sum(p.numel() for p in model.visual.parameters())
+    scalars = sum(p.numel() for p in (model.logit_scale, model.logit_bias) if p is not None)
+    return image, sum(p.numel() for p in model.parameters()) - image - scalars
 
 
 def describe(model: Clip, config: Mapping[str, Any]) -> dict[str, str]:
     """What stands in the model's tags: parameter count in millions, width, patch tokens of the image tower."""
-    vision = config["vision_cfg"]
-    side = image_size(config) // vision.get("patch_size", 32)
-    if vision.get("timm_model_name"):
-        side = -(-image_size(config) // max(info["reduction"] for info in model.visual.trunk.feature_info))
-    millions = sum(p.numel() for p in model.visual.parameters()) / 1e6
-    return {"kd.params_m": f"{millions:.3f}", "kd.width": str(config["embed_dim"]), "kd.tokens": str(side * side)}
+    rows, columns, _ = patch_grid(config)
+    return {
+        "kd.params_m": f"{parameters(model)[0] / 1e6:.3f}",
+        "kd.width": str(config["embed_dim"]),
+        "kd.tokens": str(rows * columns),
+    }

@@ -9,13 +9,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from kd_distill.models import Clip
-
 Tokens = Float[Tensor, "b p w"]
 
 
 def image_features(
-    model: Clip,
+    model: Any,
     images: Float[Tensor, "b 3 h w"],
     *,
     patches: bool = False,
@@ -60,7 +58,7 @@ def _grid(canonical: str) -> tuple[int, int, int]:
     embed_dim, vision = json.loads(canonical)
     with torch.device("meta"):
         visual = _build_vision_tower(embed_dim, vision).eval()
-        _, tokens, (rows, columns) = _open(visual, torch.empty(1, 3, *_sides(vision["image_size"])), None)
+        _, tokens, (rows, columns) = _open(visual, torch.empty(1, 3, *_sides(vision.get("image_size", 224))), None)
     return rows, columns, tokens.shape[2]
 
 

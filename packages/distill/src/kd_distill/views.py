@@ -9,6 +9,7 @@ import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ Box = tuple[float, float, float, float]  # top, left, height, width, relative to
 WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
 BLOCK = 4096
 LOG_RATIO = math.log(4 / 3)
+FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
 
 def stream(seed: int, purpose: str, *indices: int) -> np.random.Generator:
@@ -62,19 +64,44 @@ def in_pixels(box: Box, width: int, height: int) -> tuple[float, float, float, f
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Side in pixels, mean and std of a model's input."""
+    """How a model wants its images.
+
+    Args:
+        size: Side in pixels.
+        mean: Of the three channels, on a scale of 0 to 1.
+        std: The same.
+        interpolation: Of the resizing, always with antialiasing.
+        resize_mode: What is seen of an image without a crop box: its central square (`shortest`, CLIP), or all of it
+            brought to the square (`squash`, SigLIP). A crop box is brought to the square for every model.
+    """
 
     size: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    resize_mode: Literal["shortest", "squash"] = "shortest"
 
     def __call__(self, images: Sequence[Image.Image], boxes: Sequence[Box | None]) -> UInt8[Tensor, "b 3 size size"]:
-        """Each image's box (None: all of it) resized to the square, bicubic with antialiasing."""
+        """Each image's box resized to the square; without a box, what the model evaluates on (`resize_mode`)."""
         out = np.empty((len(images), self.size, self.size, 3), np.uint8)
         for row, image, box in zip(out, images, boxes, strict=True):
-            pixels = box and in_pixels(box, image.width, image.height)
-            row[:] = np.asarray(image.resize((self.size, self.size), Image.Resampling.BICUBIC, box=pixels))
+            pixels = in_pixels(box, image.width, image.height) if box else self.whole(image.width, image.height)
+            row[:] = np.asarray(image.resize((self.size, self.size), FILTERS[self.interpolation], box=pixels))
         return torch.from_numpy(out).permute(0, 3, 1, 2)
+
+    def whole(self, width: int, height: int) -> tuple[float, float, float, float]:
+        """(left, upper, right, lower) in pixels of what the model sees of a whole image.
+
+        The central square is where open_clip's transform puts it: the shorter side is resized to `size`, the longer
+        one to the whole pixel below, and the centre is cut out at whole pixels.
+        """
+        if self.resize_mode == "squash" or width == height:
+            return 0.0, 0.0, float(width), float(height)
+        short, long = min(width, height), max(width, height)
+        resized = int(self.size * long / short)
+        start = round((resized - self.size) / 2)
+        first, last = (pixel * long / resized for pixel in (start, start + self.size))
+        return (first, 0.0, last, float(height)) if width > height else (0.0, first, float(width), last)
 
     def normalise(self, images: UInt8[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
         """Bytes to what the model reads, on the device that they are on."""

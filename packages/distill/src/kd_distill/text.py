@@ -1,0 +1,110 @@
+"""Captions to token ids with a model's own tokenizer, and token ids to embeddings."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
+BPE_SIZE = 49408  # CLIP's vocabulary
+
+
+def encode_text(model: Any, tokens: Int[Tensor, "b t"]) -> Float[Tensor, "b d"]:
+    """Un-normalised text embeddings from token ids of any length t up to the model's context.
+
+    open_clip's own method takes the full context only. A causal text tower that pools the end token gives the same
+    for shorter rows, at a cost that falls with t. Towers in a module of their own (CustomTextCLIP) are run as they are.
+    """
+    if tokens.shape[1] == getattr(model, "context_length", None) or not hasattr(model, "token_embedding"):
+        return cast(Tensor, model.encode_text(tokens))
+    t = tokens.shape[1]
+    x = model.token_embedding(tokens) + model.positional_embedding[:t]
+    x = model.ln_final(model.transformer(x, attn_mask=model.attn_mask[:t, :t]))
+    return cast(Tensor, x[torch.arange(len(x)), tokens.argmax(dim=-1)] @ model.text_projection)
+
+
+class Tokenize:
+    """Captions to token ids of one model.
+
+    Where the configuration has `text_cfg.hf_tokenizer_name` the tokenizer is the one whose files lie in the model's
+    folder (as open_clip reads a `local-dir`; the name itself is never fetched), and rows are padded to the context.
+    Otherwise it is CLIP's byte pair encoding.
+
+    Args:
+        config: open_clip's model configuration.
+        folder: Of the model; needed for a tokenizer of its own.
+
+    Attributes:
+        cut: Rows end with the longest caption of the batch. Exact for text towers with a causal mask that pool the end
+            token (CLIP's), and done for those only.
+        identity: What tells two tokenizers apart, for manifests.
+
+    Raises:
+        ValueError: If the tokenizer knows more tokens than the model.
+        FileNotFoundError: If the files of a tokenizer are missing.
+    """
+
+    def __init__(self, config: Mapping[str, Any], folder: Path | None = None) -> None:
+        text = config["text_cfg"]
+        self.context_length: int = text.get("context_length", 77)
+        clean = text.get("tokenizer_kwargs", {}).get("clean")
+        if text.get("hf_tokenizer_name"):
+            self._encode, size, kind = _from_files(folder, self.context_length, clean or "whitespace")
+        else:
+            self._encode, size, kind = _clip(self.context_length, clean or "lower"), BPE_SIZE, "clip"
+        if size > text.get("vocab_size", BPE_SIZE):
+            raise ValueError(
+                f"Expected a tokenizer of at most {text['vocab_size']} tokens, as the model has, got {kind} with {size}. "
+                "Name the model's own in text_cfg.hf_tokenizer_name and put its tokenizer.json into the model's folder."
+            )
+        self.cut = _is_cut(config, text)
+        self.identity = f"{kind}:{clean}:{self.context_length}"
+
+    def __call__(self, captions: Sequence[str]) -> Int[Tensor, "b t"]:
+        """int64, with t the context length, or less where `cut`."""
+        tokens = self._encode(list(captions))
+        return tokens[:, : int(tokens.argmax(dim=1).max()) + 1] if self.cut else tokens
+
+
+def _is_cut(config: Mapping[str, Any], text: Mapping[str, Any]) -> bool:
+    causal = not (text.get("no_causal_mask") or text.get("embed_cls"))
+    return causal and not config.get("custom_text") and text.get("pool_type", "argmax") == "argmax"
+
+
+def _clip(context_length: int, clean: str) -> Callable[[list[str]], Tensor]:
+    from open_clip.tokenizer import SimpleTokenizer
+
+    return cast(Callable[[list[str]], Tensor], SimpleTokenizer(context_length=context_length, clean=clean))
+
+
+def _from_files(folder: Path | None, context_length: int, clean: str) -> tuple[Callable[[list[str]], Tensor], int, str]:
+    """The tokenizer of a folder, the number of its tokens, and the digest of its files."""
+    from open_clip.tokenizer import get_clean_fn
+    from tokenizers import Tokenizer
+
+    missing = [name for name in TOKENIZER_FILES if folder is None or not (folder / name).is_file()]
+    if folder is None or missing:
+        raise FileNotFoundError(
+            f"Expected this model's tokenizer in its folder {folder or '(none given)'}, found no {', '.join(missing)}. "
+            "Copy the files from where the model comes from."
+        )
+    content = [(folder / name).read_bytes() for name in TOKENIZER_FILES]
+    tokenizer = Tokenizer.from_str(content[0].decode())
+    pad = json.loads(content[1]).get("pad_token")
+    pad = pad["content"] if isinstance(pad, dict) else pad
+    pad_id = tokenizer.token_to_id(pad) if pad else None
+    if pad_id is None:
+        raise ValueError(f"{folder / TOKENIZER_FILES[1]}: expected a pad_token that the tokenizer knows, got {pad!r}.")
+    tokenizer.enable_truncation(context_length)
+    tokenizer.enable_padding(length=context_length, pad_id=pad_id, pad_token=pad)
+    cleaned = get_clean_fn(clean)
+
+    def encode(captions: list[str]) -> Tensor:
+        return torch.tensor([row.ids for row in tokenizer.encode_batch([cleaned(c) for c in captions])])
+
+    return encode, tokenizer.get_vocab_size(), hashlib.sha256(b"".join(content)).hexdigest()[:16]
