@@ -36,7 +36,7 @@ def read_architecture(name: str) -> dict[str, Any]:
     file = Path(name) if name.endswith(".json") else architectures().get(name)
     if file is None or not file.is_file():
         raise ValueError(f"Unknown architecture {name!r}. Known: {', '.join(architectures())}; or the path of a .json.")
-    config: dict[str, Any] = _json(file)
+    config: dict[str, Any] = read_json(file)
     check_architecture(config, str(file))
     return config
 
@@ -117,7 +117,7 @@ def read_config(folder: Path) -> tuple[dict[str, Any], Preprocessing]:
     file = folder / CONFIG
     if not file.is_file():
         raise FileNotFoundError(f"Expected an open_clip model folder at {folder}, found no {CONFIG} in it.")
-    whole = _json(file)
+    whole = read_json(file)
     if not isinstance(whole, dict) or not {"model_cfg", "preprocess_cfg"} >= whole.keys() >= {"model_cfg"}:
         raise ValueError(f"{file}: expected the keys model_cfg and preprocess_cfg, got {list(whole)!r:.80}.")
     config: dict[str, Any] = whole["model_cfg"]
@@ -128,7 +128,8 @@ def read_config(folder: Path) -> tuple[dict[str, Any], Preprocessing]:
     return config, Preprocessing(side, view.mean, view.std, view.interpolation, view.resize_mode)
 
 
-def _json(file: Path) -> Any:
+def read_json(file: Path) -> Any:
+    """What the file holds; ValueError if that is not JSON."""
     try:
         return json.loads(file.read_text())
     except (json.JSONDecodeError, UnicodeDecodeError) as error:

@@ -59,7 +59,7 @@ class Tokenize:
             self._encode, size, kind = _clip(self.context_length, clean or "lower"), BPE_SIZE, "clip"
         if size > text.get("vocab_size", BPE_SIZE):
             raise ValueError(
-                f"Expected a tokenizer of at most {text['vocab_size']} tokens, as the model has, got {kind} with {size}. "
+                f"Expected a tokenizer of at most {text['vocab_size']} tokens, as the model has; {kind} has {size}. "
                 "Name the model's own in text_cfg.hf_tokenizer_name and put its tokenizer.json into the model's folder."
             )
         self.cut = _is_cut(config, text)
