@@ -5,6 +5,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from kd_distill.freeze import Tower
 from kd_distill.params import Params
 from kd_distill.task import TEACHER_TERMS, TERMS
 
@@ -35,6 +36,7 @@ class Recipe(Params):
     betas: tuple[float, float] = (0.9, 0.98)
     clip_norm: float = Field(1.0, gt=0, description="Largest norm of the gradient of student and heads together.")
     precision: Literal["fp32", "bf16"] = Field("fp32", description="Of the towers; losses are always in fp32.")
+    freeze: tuple[Tower, ...] = Field((), max_length=1, description="The tower that stays as it is, see freeze.py.")
 
     @model_validator(mode="after")
     def _terms_exist(self) -> Self:
@@ -43,6 +45,13 @@ class Recipe(Params):
         if not self.losses:
             raise ValueError("losses: expected at least one term")
         return self
+
+
+class Init(Params):
+    """Where a student's weights come from, in place of its seed."""
+
+    model: str = Field(description="Folder, reference file or models:/name, of the same architecture.")
+    towers: tuple[Tower, ...] = Field(("image", "text"), min_length=1, description="What is taken from it.")
 
 
 class Cell(Params):
@@ -54,6 +63,7 @@ class Cell(Params):
     recipe: str
     teacher: str | None = Field(None, description="Registered name of the teacher.")
     seed: int = Field(0, ge=0)
+    init: Init | None = Field(None, description="Weights to start from; the rest is drawn from the seed.")
 
     @property
     def name(self) -> str:
@@ -90,6 +100,11 @@ class DistillParams(Params):
                 raise ValueError(
                     f"{key}: recipe {cell.recipe!r} has the losses {terms}, teacher is {cell.teacher!r}; "
                     "terms but 'task' need a teacher, and a teacher needs such a term"
+                )
+            if lost := set(self.recipes[cell.recipe].freeze) - set(cell.init.towers if cell.init else ()):
+                raise ValueError(
+                    f"{key}: recipe {cell.recipe!r} freezes {sorted(lost)}, which would stay as it was drawn "
+                    "at random; give the cell an `init` that holds this tower, or do not freeze it"
                 )
             if (key in self.distilled) != (cell.teacher is not None):
                 raise ValueError(f"{key}: cells with a teacher stand in `distilled`, the others in `from_scratch`")

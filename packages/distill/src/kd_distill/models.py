@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from kd_distill.freeze import Tower
 from kd_distill.schema import OPENAI_MEAN, OPENAI_STD, check_architecture, check_preprocessing
 from kd_distill.text import TOKENIZER_FILES
 from kd_distill.text import Tokenize as Tokenize
@@ -160,6 +161,29 @@ def fill(model: Clip, weights: Mapping[str, Tensor], where: str) -> None:
     if problems:
         raise ValueError(f"{where} does not fit its configuration: {'; '.join(problems)}. Are both of one model?")
     model.load_state_dict(weights)
+
+
+def take(model: Clip, folder: Path, towers: Iterable[Tower]) -> None:
+    """Copy towers from the model in `folder`: their weights, and their running statistics.
+
+    The logit scale and bias come along where both towers do.
+
+    Raises:
+        ValueError: If a tower there is not of the same architecture; `model` is then as it was.
+    """
+    other, _, _ = load(folder)
+    wanted = set(towers)
+    state, theirs = model.state_dict(), other.state_dict()
+    scalars = {"logit_scale", "logit_bias"}
+
+    def is_wanted(name: str) -> bool:
+        if name in scalars:
+            return {"image", "text"} <= wanted
+        return ("image" if name.startswith("visual.") else "text") in wanted
+
+    taken = {name: value for name, value in theirs.items() if is_wanted(name)}
+    kept = {name: value for name, value in state.items() if not is_wanted(name)}
+    fill(model, kept | taken, f"{folder} as init.towers {sorted(wanted)}")
 
 
 def preprocessing_of(config: Mapping[str, Any]) -> Preprocessing:

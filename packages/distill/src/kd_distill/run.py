@@ -11,6 +11,7 @@ import torch
 from kd_distill import embed, models
 from kd_distill.cache import CacheInfo, TeacherCache, write_cache
 from kd_distill.config import Cell, Data, Recipe
+from kd_distill.freeze import freeze
 from kd_distill.journal import Journal, read_journal, register
 from kd_distill.pairs import Pairs
 from kd_distill.shards import PairShards
@@ -130,12 +131,16 @@ def _key(
         "architecture": config,
         "data": shards.digest,
         "teacher": cache.info.teacher["sha256"] if cache else None,
+        "init": resolve(cell.init.model).sha256 if cell.init else None,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def _task(cell: Cell, recipe: Recipe, config: Mapping, cache: TeacherCache | None) -> DistillationTask:
     student = models.build(config, cell.seed)
+    if cell.init:
+        models.take(student, resolve(cell.init.model).path, cell.init.towers)
+    freeze(student, recipe.freeze)
     if config["vision_cfg"].get("timm_model_name"):
         student = student.to(memory_format=torch.channels_last)
     with torch.random.fork_rng(devices=[]):

@@ -76,3 +76,21 @@ def test_an_unknown_loss_is_refused(tmp_path):
 def test_a_missing_file_is_an_error_that_says_what_to_do(tmp_path):
     with pytest.raises(ParamsError, match="Pass --params"):
         load_section(tmp_path / "none.yaml", "distill", DistillParams)
+
+
+def test_freezing_a_tower_that_nothing_initialises_is_refused(tmp_path):
+    frozen = GOOD.replace("fd: 2000}", "fd: 2000}, freeze: [text]")
+    with pytest.raises(ParamsError, match="stay as it was drawn at random"):
+        load(tmp_path, frozen)
+    with pytest.raises(ParamsError, match="stay as it was drawn at random"):
+        load(
+            tmp_path,
+            frozen.replace("teacher: teacher-small}", "teacher: teacher-small, init: {model: x, towers: [image]}}"),
+        )
+    fine = load(tmp_path, frozen.replace("teacher: teacher-small}", "teacher: teacher-small, init: {model: x}}"))
+    assert fine.recipes["clip-kd"].freeze == ("text",)
+
+
+def test_freezing_both_towers_is_refused(tmp_path):
+    with pytest.raises(ParamsError, match="at most 1"):
+        load(tmp_path, GOOD.replace("fd: 2000}", "fd: 2000}, freeze: [text, image]"))

@@ -113,3 +113,24 @@ def test_filling_with_other_weights_leaves_the_model_as_it_was():
     with pytest.raises(ValueError, match=r"1 weights have another shape \(logit_scale: expected \(\), got \(3,\)\)"):
         models.fill(model, other, "there")
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("towers", [("image",), ("text",), ("image", "text")])
+def test_taken_towers_are_the_others_and_the_rest_is_its_own(tmp_path, towers):
+    models.save(tmp_path, models.build(CONFIG | {"init_logit_scale": 1.0}, seed=1), CONFIG)
+    other, _, _ = models.load(tmp_path)
+    model, own = models.build(CONFIG, seed=0), models.build(CONFIG, seed=0)
+    models.take(model, tmp_path, towers)
+    for name, value in model.state_dict().items():
+        tower = "image" if name.startswith("visual.") else "text"
+        taken = len(towers) == 2 if name == "logit_scale" else tower in towers
+        assert torch.equal(value, (other if taken else own).state_dict()[name]), name
+
+
+def test_a_tower_of_another_architecture_is_not_taken(tmp_path):
+    wide = CONFIG | {"vision_cfg": VISION | {"width": 24}}
+    models.save(tmp_path, models.build(wide, seed=1), wide)
+    model = models.build(CONFIG, seed=0)
+    models.take(model, tmp_path, ["text"])  # this one is the same
+    with pytest.raises(ValueError, match=r"init.towers \['image'\] does not fit"):
+        models.take(model, tmp_path, ["image"])
