@@ -237,16 +237,13 @@ def _report(title: str, checks) -> None:  # noqa: ANN001
     from rich.console import Console
     from rich.table import Table
 
+    from kd_distill.doctor import refuse
+
     table = Table("", "check", "expected", "came", title=title)
     for check in checks:
         table.add_row("ok" if check.ok else "FAILED", check.what, check.expected, check.came)
     Console().print(table)
-    if failed := [check for check in checks if not check.ok]:
-        lines = [f"{check.what}: expected {check.expected}, got {check.came}" for check in failed]
-        raise ValueError(
-            "\n".join([f"{title}: {len(failed)} of {len(checks)} checks failed.", *lines])
-            + "\nDo not distil from it: take the checkpoint that belongs to the name, or name it as what it is (--as)."
-        )
+    refuse(title, checks)
 
 
 @app.command("teachers")

@@ -5,7 +5,7 @@ where they were trained with QuickGELU: both load without an error, and both cha
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,10 +71,7 @@ def examine(
             f"{folder}: nothing to check it against. Say what it should be (--as {', '.join(TEACHERS)}), "
             "give a reference (--reference FILE) or pictures (--classes FOLDER)."
         )
-    config, view = models.read_config(folder)
-    checks = _weights(folder, config)
-    if teacher:
-        checks = _counts(folder, teacher) + architecture(config, teacher) + preprocessing(view, teacher) + checks
+    checks = unloaded(folder, teacher)
     if not all(check.ok for check in checks):
         return checks
     model, config, view = models.load(folder)
@@ -86,6 +83,38 @@ def examine(
     if classes:
         checks.append(zero_shot(model, view, tokenize, classes, at_least))
     return checks
+
+
+def unloaded(folder: Path, teacher: Teacher | None) -> list[Check]:
+    """What can be seen without loading the weights: their shapes, the configuration, the preprocessing."""
+    config, view = models.read_config(folder)
+    promised = [] if teacher is None else _counts(folder, teacher)
+    if teacher:
+        promised += architecture(config, teacher) + preprocessing(view, teacher)
+    return promised + _weights(folder, config)
+
+
+def vouch(name: str, folder: Path) -> None:
+    """Stop unless the model in `folder`, under the registered name of a teacher of the table, is that teacher.
+
+    Other names pass: nothing is promised of them. Takes about a second whatever the model's size.
+
+    Raises:
+        ValueError: With every check that failed.
+    """
+    teacher = next((t for t in TEACHERS.values() if t.registered == name), None)
+    if teacher:
+        refuse(name, unloaded(folder, teacher))
+
+
+def refuse(title: str, checks: Sequence[Check]) -> None:
+    """Raise ValueError if a check failed; it says of each what was expected and what came."""
+    if failed := [check for check in checks if not check.ok]:
+        lines = [f"{check.what}: expected {check.expected}, got {check.came}" for check in failed]
+        raise ValueError(
+            "\n".join([f"{title}: {len(failed)} of {len(checks)} checks failed.", *lines])
+            + "\nDo not distil from it: take the checkpoint that belongs to the name, or name it as what it is (--as)."
+        )
 
 
 def construction(teacher: Teacher) -> list[Check]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from kd_distill import embed, models
+from kd_distill import doctor, embed, models
 from kd_distill.cache import CacheInfo, TeacherCache, write_cache
 from kd_distill.config import Cell, Data, Recipe
 from kd_distill.freeze import freeze
@@ -30,6 +30,7 @@ def cache_folder(data: Data, teacher: str) -> Path:
 
 def make_cache(data: Data, teacher: Model, progress: Progress) -> Path:
     """Embed every view of every training pair with `teacher`; a cache that is already of these is kept."""
+    doctor.vouch(teacher.name, teacher.path)
     shards, folder = PairShards(data.train), cache_folder(data, teacher.name)
     model, config, _ = models.load(teacher.path)
     info = CacheInfo(

@@ -5,7 +5,7 @@ import pytest
 import torch
 from kd_distill import models, reference
 from kd_distill.cli import app
-from kd_distill.doctor import construction, examine
+from kd_distill.doctor import construction, examine, vouch
 from kd_distill.teachers import TEACHERS
 from PIL import Image
 from typer.testing import CliRunner
@@ -127,6 +127,16 @@ def test_zero_shot_on_a_folder_of_pictures(tmp_path):
     assert examine(folder, None, classes=tmp_path / "classes", at_least=(right + 1) / 4)[-1].ok is False
     with pytest.raises(ValueError, match="two or more folders"):
         examine(folder, None, classes=tmp_path / "classes" / "dog")
+
+
+def test_a_run_is_not_given_a_teacher_under_anothers_name(tmp_path):
+    folder = _write(tmp_path / "m", SMALL)
+    with pytest.raises(ValueError, match="image parameters: expected 303,966,208"):
+        vouch("teacher-clip-l14", folder)
+    vouch("teacher-small", folder)  # of which nothing is promised
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("kd_distill.doctor.TEACHERS", {SMALL.name: SMALL})
+        vouch("teacher-clip-b16", folder)
 
 
 def test_nothing_to_check_against_is_an_error(tmp_path):
