@@ -83,9 +83,9 @@ def test_clips_published_embeddings_are_a_cache_of_the_photos(photos, tmp_path):
     np.save(tmp_path / "clip.npy", published_rows)
     data = real_params().data.model_copy(update={"train": tmp_path / "pairs", "caches": tmp_path / "caches"})
     cache = TeacherCache(import_cache(data, "teacher-clip-b32", tmp_path / "clip.npy", None, 100.0))
-    image, text = cache.rows(np.array([5, 0]), 0)
-    assert text is None
-    torch.testing.assert_close(image, torch.from_numpy(published_rows[[5, 0]]), atol=2e-4, rtol=0)
+    targets = cache.rows(np.array([5, 0]), 0)
+    assert targets.text is None
+    torch.testing.assert_close(targets.image, torch.from_numpy(published_rows[[5, 0]]), atol=2e-4, rtol=0)
 
 
 @needs("stories260K")
