@@ -1,13 +1,16 @@
 """The section `distill` of params.yaml."""
 
+import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from kd_distill.freeze import Tower
+from kd_distill.losses import PATCH_TERMS, TEACHER_TERMS, TERMS
 from kd_distill.params import Params
-from kd_distill.task import TEACHER_TERMS, TERMS
+from kd_distill.recipes import recipe_named
 
 
 class Data(Params):
@@ -22,12 +25,47 @@ class Data(Params):
     caches: Path = Field(description="Folder of the teacher embedding caches.")
 
 
+class Ramp(Params):
+    """A weight that goes from `start` to `end` over the steps before `until` and stays there."""
+
+    start: float = Field(ge=0, allow_inf_nan=False)
+    end: float = Field(ge=0, allow_inf_nan=False)
+    until: int = Field(gt=0, description="First step at which the weight is `end`.")
+    shape: Literal["linear", "cosine"] = "linear"
+
+    def at(self, step: int) -> float:
+        """The weight at this step."""
+        share = min(1.0, step / self.until)
+        if self.shape == "cosine":
+            share = (1 - math.cos(math.pi * share)) / 2
+        return self.start + (self.end - self.start) * share
+
+
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)] | Ramp
+
+
+def weights_at(weights: Mapping[str, float | Ramp], step: int) -> dict[str, float]:
+    """The weight of each term at this step."""
+    return {name: w.at(step) if isinstance(w, Ramp) else w for name, w in weights.items()}
+
+
 class Recipe(Params):
     """How one model is trained."""
 
-    losses: dict[str, float] = Field(description="Weight of each loss term; a term that is absent is not computed.")
+    losses: dict[str, Weight] = Field(
+        description="Weight of each loss term, a number or a ramp; one that is absent, or 0 for ever, is not computed. "
+        "Or the name of a set in recipes.py, which sets its options too unless they are given here. `sound` by default."
+    )
+    losses_of_patches: dict[str, Weight] = Field({}, description="More of them where the teacher gives patch tokens.")
     fd_reduction: Literal["mean_nd", "mean_n"] = Field("mean_nd", description="See losses.feature_distillation.")
-    icl_exp: bool = Field(True, description="Exponentiate ICL's scale; CLIP-KD does not.")
+    mse_normalise: bool = Field(False, description="The term mse compares unit embeddings.")
+    icl_exp: bool = Field(True, description="Exponentiate the scales of icl, cross_kd and afd.")
+    mask: float = Field(0.75, gt=0, lt=1, description="Share of the patches that mfd hides from the student.")
+    teacher_scales: dict[str, float] = Field(
+        {}, description="What a teacher's cosines are multiplied with, not its own."
+    )
+    loss_block: int | None = Field(256, gt=0, description="Rows of logits in memory at once; none for all.")
+    tower_chunk: int | None = Field(None, gt=0, description="Pairs that the towers take at once; none for all.")
     batch_size: int = Field(gt=1)
     steps: int = Field(gt=0)
     warmup: int = Field(ge=0, description="Steps of linear warmup before the cosine.")
@@ -38,12 +76,28 @@ class Recipe(Params):
     precision: Literal["fp32", "bf16"] = Field("fp32", description="Of the towers; losses are always in fp32.")
     freeze: tuple[Tower, ...] = Field((), max_length=1, description="The tower that stays as it is, see freeze.py.")
 
+    def weights(self, *, patches: bool) -> dict[str, float | Ramp]:
+        """Of the terms that are computed at some step, for teachers that give patch tokens or do not."""
+        every = self.losses | (self.losses_of_patches if patches else {})
+        return {name: w for name, w in every.items() if (w.start or w.end if isinstance(w, Ramp) else w)}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named_losses(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or not isinstance(named := data.get("losses", "sound"), str):
+            return data
+        return recipe_named(named) | {key: value for key, value in data.items() if key != "losses"}
+
     @model_validator(mode="after")
     def _terms_exist(self) -> Self:
-        if unknown := set(self.losses) - set(TERMS):
+        if unknown := (set(self.losses) | set(self.losses_of_patches)) - set(TERMS):
             raise ValueError(f"losses: unknown {sorted(unknown)}; known: {', '.join(TERMS)}")
-        if not self.losses:
-            raise ValueError("losses: expected at least one term")
+        if others := set(self.losses_of_patches) - PATCH_TERMS:
+            raise ValueError(f"losses_of_patches: {sorted(others)} read no patches; those are {sorted(PATCH_TERMS)}")
+        weights = self.weights(patches=False)
+        for step in (0, self.steps - 1):  # ramps go one way: where some weight is above 0 at both ends, it always is
+            if not any(weights_at(weights, step).values()):
+                raise ValueError(f"losses: expected at least one term of a weight above 0 at step {step}")
         return self
 
 
@@ -95,7 +149,7 @@ class DistillParams(Params):
                 raise ValueError(f"{key}: this cell's registered name is {cell.name!r}; call it that")
             if cell.recipe not in self.recipes:
                 raise ValueError(f"{key}.recipe: unknown {cell.recipe!r}; known: {', '.join(self.recipes)}")
-            terms = sorted(self.recipes[cell.recipe].losses)
+            terms = sorted(self.recipes[cell.recipe].weights(patches=False))
             if bool(TEACHER_TERMS & set(terms)) != (cell.teacher is not None):
                 raise ValueError(
                     f"{key}: recipe {cell.recipe!r} has the losses {terms}, teacher is {cell.teacher!r}; "

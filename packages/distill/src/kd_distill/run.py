@@ -1,21 +1,26 @@
 """One cell from its parameters to the folder of a registered encoder, and one teacher's cache."""
 
+import dataclasses
 import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from kd_distill import doctor, embed, models
 from kd_distill.cache import CacheInfo, TeacherCache, write_cache
-from kd_distill.config import Cell, Data, Recipe
+from kd_distill.config import Cell, Data, Ramp, Recipe, weights_at
 from kd_distill.freeze import freeze
 from kd_distill.journal import Journal, read_journal, register
+from kd_distill.losses import PATCH_TERMS, TEACHER_TERMS, TEXT_TERMS
+from kd_distill.losses.terms import Options
 from kd_distill.pairs import Pairs
 from kd_distill.shards import PairShards
-from kd_distill.task import TEACHER_TERMS, TEXT_TERMS, DistillationTask
+from kd_distill.task import DistillationTask
+from kd_distill.towers import patch_grid
 from kd_distill.tracking import JOURNAL, Model, resolve
 from kd_distill.train import train
 
@@ -85,7 +90,8 @@ def train_cell(cell: Cell, recipe: Recipe, data: Data, *, out: Path, runs: Path,
         train(
             task,
             pairs,
-            weights=recipe.losses,
+            weights=partial(weights_at, _weights(recipe, cache)),
+            tower_chunk=recipe.tower_chunk,
             steps=recipe.steps,
             batch_size=recipe.batch_size,
             seed=cell.seed,
@@ -137,7 +143,16 @@ def _key(
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
+def _weights(recipe: Recipe, cache: TeacherCache | None) -> dict[str, float | Ramp]:
+    """Of the terms that are computed at some step."""
+    return recipe.weights(patches=cache is not None and cache.teacher.grid is not None)
+
+
 def _task(cell: Cell, recipe: Recipe, config: Mapping, cache: TeacherCache | None) -> DistillationTask:
+    terms = _weights(recipe, cache)
+    teachers = [cache.teacher] if cache else []
+    if strangers := recipe.teacher_scales.keys() - {teacher.name for teacher in teachers}:
+        raise ValueError(f"{cell.name}: teacher_scales names {sorted(strangers)}; its teacher is {cell.teacher}.")
     student = models.build(config, cell.seed)
     if cell.init:
         models.take(student, resolve(cell.init.model).path, cell.init.towers)
@@ -148,12 +163,15 @@ def _task(cell: Cell, recipe: Recipe, config: Mapping, cache: TeacherCache | Non
         torch.manual_seed(cell.seed)  # noqa: TID251  the heads' initial weights
         return DistillationTask(
             student,
-            recipe.losses,
+            terms.keys(),
             student_width=config["embed_dim"],
             preprocessing=models.preprocessing_of(config),
-            teachers=[cache.teacher] if cache else [],
-            fd_reduction=recipe.fd_reduction,
+            teachers=[dataclasses.replace(t, scale=recipe.teacher_scales.get(t.name, t.scale)) for t in teachers],
+            student_grid=patch_grid(config) if (PATCH_TERMS | {"mfd"}) & terms.keys() else None,
+            options=Options(recipe.fd_reduction, mse_normalise=recipe.mse_normalise, block=recipe.loss_block),
             icl_exp=recipe.icl_exp,
+            mask=recipe.mask,
+            seed=cell.seed,
             precision=recipe.precision,
         )
 
@@ -180,8 +198,7 @@ def _journal(
         "teacher": cell.teacher or "none",
         "recipe": cell.recipe,
         "seed": cell.seed,
-        "losses": json.dumps(recipe.losses),
-        **recipe.model_dump(mode="json", exclude={"losses"}),
+        **{key: json.dumps(v) if isinstance(v, dict) else v for key, v in recipe.model_dump(mode="json").items()},
         "views": data.views,
         "crop_area": data.crop_area,
     }

@@ -12,7 +12,6 @@ from kd_distill.pairs import Pairs
 from kd_distill.task import DistillationTask, loss_and_gradients
 
 LOG_EVERY, SAVE_EVERY = 25, 200
-MAX_LOG_SCALE = math.log(100)
 
 
 def build_optimizer(
@@ -38,7 +37,8 @@ def train(
     task: DistillationTask,
     pairs: Pairs,
     *,
-    weights: Mapping[str, float],
+    weights: Callable[[int], Mapping[str, float]],
+    tower_chunk: int | None = None,
     steps: int,
     batch_size: int,
     seed: int,
@@ -54,7 +54,8 @@ def train(
     """Train `task` for `steps` in all, from `checkpoint` where there is one.
 
     Args:
-        weights: Of the loss terms.
+        weights: Of the loss terms at a step.
+        tower_chunk: Pairs that the towers take at once; None for the whole batch.
         seed: Of the data order.
         checkpoint: File of the state; written every `SAVE_EVERY` steps.
         log: Called with (steps done, values) every `LOG_EVERY` steps.
@@ -70,15 +71,14 @@ def train(
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, peak=lr, warmup=warmup, steps=steps)
         optimizer.zero_grad(set_to_none=True)
-        loss, terms = loss_and_gradients(task, batch, weights)
+        loss, terms = loss_and_gradients(task, batch, weights(step), step=step, chunk=tower_chunk)
         if not math.isfinite(loss.item()):
             raise FloatingPointError(
                 f"The loss is {loss.item()} at step {step}; lower recipe.lr or use precision fp32."
             )
         norm = nn.utils.clip_grad_norm_(task.parameters(), clip_norm)
         optimizer.step()
-        with torch.no_grad():
-            task.student.logit_scale.clamp_(0, MAX_LOG_SCALE)
+        task.clamp_scales()
         done = step + 1
         progress(done)
         if done % LOG_EVERY == 0 or done == steps:

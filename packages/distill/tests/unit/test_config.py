@@ -69,7 +69,7 @@ def test_a_teacher_without_a_cache_is_refused(tmp_path):
 
 
 def test_an_unknown_loss_is_refused(tmp_path):
-    with pytest.raises(ParamsError, match=r"unknown .'fdd'.; known: task, ckd, fd, fd_image, icl"):
+    with pytest.raises(ParamsError, match=r"unknown .'fdd'.; known: task, ckd, soft_ce"):
         load(tmp_path, GOOD.replace("fd: 2000", "fdd: 2000"))
 
 
