@@ -40,6 +40,14 @@ class TeacherInfo:
 
 
 @dataclass(frozen=True)
+class Rendering:
+    """The pairs of a batch as one more model reads them: the same crops in its size, its token ids."""
+
+    images: UInt8[Tensor, "b 3 h2 w2"]
+    tokens: Int[Tensor, "b t2"]
+
+
+@dataclass(frozen=True)
 class Batch:
     """Image-text pairs of one rank: images as bytes (normalised on the device), token ids, the teachers' targets."""
 
@@ -47,3 +55,4 @@ class Batch:
     tokens: Int[Tensor, "b t"]
     teachers: tuple[Targets, ...] = ()
     keys: tuple[str, ...] = ()
+    others: tuple[Rendering, ...] = ()

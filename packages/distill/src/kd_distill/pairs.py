@@ -1,104 +1,201 @@
-"""Batches of pairs: what a model sees at each step, prepared ahead of it in a thread."""
+"""Batches of pairs: what the models see at each step, prepared ahead of it."""
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
-from PIL import Image
+from jaxtyping import UInt8
+from torch import Tensor
 
-from kd_distill.batch import Batch
+from kd_distill.ahead import ahead
+from kd_distill.batch import Batch, Rendering, Targets
 from kd_distill.cache import TeacherCache
-from kd_distill.shards import PairShards
-from kd_distill.views import Preprocessing, crop_box, order
+from kd_distill.decode import decode
+from kd_distill.ledger import BadSample, TooManyBad, refuse_too_frequent
+from kd_distill.order import Order
+from kd_distill.sources import Source
+from kd_distill.views import Box, Preprocessing, crop_box
 
 KEPT_BYTES = 2 << 30
-AHEAD = 3
+Tokenizer = Callable[[list[str]], Tensor]
+Views = int | np.ndarray | None  # of all rows, of each row, or whole images
 
 
 class Images:
     """Decoded images, kept in memory up to a bound."""
 
-    def __init__(self, shards: PairShards, bound: int = KEPT_BYTES) -> None:
-        self._shards, self._room = shards, bound
-        self._kept: dict[int, Image.Image] = {}
+    def __init__(self, source: Source, bound: int = KEPT_BYTES) -> None:
+        self._source, self._room = source, bound
+        self._kept: dict[int, UInt8[Tensor, "3 h w"]] = {}
+        self._lock = threading.Lock()
 
-    def __getitem__(self, index: int) -> Image.Image:
+    def __getitem__(self, index: int) -> UInt8[Tensor, "3 h w"]:
+        """Raises BadSample where there is none."""
         if index in self._kept:
             return self._kept[index]
-        image = self._shards.image(index)
-        size = 4 * image.width * image.height  # bytes that PIL takes for RGB
-        if size <= self._room:
-            self._room -= size
-            self._kept[index] = image
+        image = decode(self._source.image(index))
+        with self._lock:
+            if image.numel() <= self._room and index not in self._kept:
+                self._room -= image.numel()
+                self._kept[index] = image
         return image
 
 
 class Pairs:
-    """Pairs of a folder of shards as batches for one model.
+    """Pairs of a source as batches for one model, or for several at once.
+
+    A pair whose image cannot be used is replaced by the next one in storage that can, in whatever place it comes: a function of the
+    data alone, so that ranks stay in step and a resumed run does the same. `Batch.keys` names the pairs that are really in it.
 
     Args:
         shards: Where the pairs are.
         preprocessing: Of the model.
         tokenize: Captions to token ids of the model.
         seed: Of the crops. Two models that share it see the same crops.
-        views: Number of different crops of an image; epoch e shows view e modulo `views`.
+        views: Number of different crops of an image; pass e over a source shows view e modulo `views`.
         crop_area: Smallest share of the image in a crop.
         cache: The teacher's embeddings of the same views, or None.
+        others: Preprocessing and tokenizer of more models: the same crops and captions for each, in `Batch.others`.
+        bad_limit: Largest share of pairs that cannot be used.
+        workers: Threads that prepare batches.
+        timeout: Seconds to wait for one batch.
+
+    Raises:
+        TooManyBad: If more pairs are in the ledger than `bad_limit` allows.
     """
 
     def __init__(
         self,
-        shards: PairShards,
+        shards: Source,
         preprocessing: Preprocessing,
-        tokenize: Callable,
+        tokenize: Tokenizer,
         *,
         seed: int,
         views: int,
         crop_area: float,
         cache: TeacherCache | None = None,
+        others: Sequence[tuple[Preprocessing, Tokenizer]] = (),
+        bad_limit: float = 0.01,
+        workers: int = 1,
+        timeout: float = 300.0,
     ) -> None:
         self.shards, self.preprocessing, self.tokenize, self.cache = shards, preprocessing, tokenize, cache
-        self.seed, self.views, self.crop_area = seed, views, crop_area
+        self.seed, self.views, self.crop_area, self.others = seed, views, crop_area, tuple(others)
+        self.bad_limit, self.workers, self.timeout = bad_limit, workers, timeout
         self._images = Images(shards)
+        self._tried = self._failed = 0
+        shards.refuse_too_many(bad_limit)
 
-    def batch(self, indices: np.ndarray, view: int | None) -> Batch:
-        """The pairs `indices` in crop `view`, or as whole images where `view` is None."""
-        rows = [int(i) for i in indices]
-        boxes = [None if view is None else crop_box(self.seed, view, i, self.crop_area) for i in rows]
-        images = self.preprocessing([self._images[i] for i in rows], boxes)
-        teachers = (self.cache.rows(indices, view),) if self.cache and view is not None else ()
-        keys = tuple(self.shards.pairs[i].key for i in rows)
-        return Batch(images, self.tokenize([self.shards.caption(i) for i in rows]), teachers, keys)
+    def __len__(self) -> int:
+        """Samples in one epoch."""
+        return sum(draws for _, draws in self.shards.parts)
 
-    def steps(self, start: int, stop: int, *, batch_size: int, order_seed: int) -> Iterator[Batch]:
-        """The batches of steps `start` to `stop`, a function of the seeds and the step alone."""
-        per_epoch = len(self.shards) // batch_size
-        if not per_epoch:
+    def batch(self, indices: np.ndarray, view: Views) -> Batch:
+        """The pairs `indices` in crop `view` (one for all rows, or one a row), or as whole images where `view` is None."""
+        found = [self._usable(int(i)) for i in indices]
+        rows, images = np.array([i for i, _ in found], np.int64), [image for _, image in found]
+        views = None if view is None else np.broadcast_to(view, len(rows))
+        boxes: list[Box | None] = [None] * len(rows)
+        if views is not None:
+            boxes = [crop_box(self.seed, int(v), int(i), self.crop_area) for v, i in zip(views, rows, strict=True)]
+        captions = [self.shards.caption(int(i)) for i in rows]
+        return Batch(
+            self.preprocessing(images, boxes),
+            self.tokenize(captions),
+            (_targets(self.cache, rows, views),) if self.cache and views is not None else (),
+            tuple(self.shards.key(int(i)) for i in rows),
+            tuple(Rendering(look(images, boxes), tokenize(captions)) for look, tokenize in self.others),
+        )
+
+    def steps(
+        self, start: int, stop: int, *, batch_size: int, order_seed: int, rank: int = 0, world: int = 1
+    ) -> Iterator[Batch]:
+        """This rank's part of the batches of steps `start` to `stop`, a function of the seeds and the step alone.
+
+        Args:
+            start: First step.
+            stop: One past the last step.
+            batch_size: Of all ranks together. Rank r of W has the rows r*B/W to (r+1)*B/W, so that a run resumed on another number of
+                ranks sees the same batches.
+            order_seed: Of the order of the pairs.
+            rank: This process.
+            world: Number of processes.
+
+        Raises:
+            ValueError: If an epoch is shorter than one batch, or the ranks do not divide it.
+        """
+        order = Order(order_seed, *(tuple(column) for column in zip(*self.shards.parts, strict=True)))
+        if len(order) < batch_size:
             raise ValueError(
-                f"{self.shards.folder} holds {len(self.shards)} pairs, fewer than one batch of {batch_size}."
+                f"{self.shards.name} holds {len(order)} pairs an epoch, fewer than one batch of {batch_size}."
             )
+        if batch_size % world:
+            raise ValueError(f"A batch of {batch_size} does not divide among {world} processes.")
+        local = batch_size // world
+
+        def drawn(step: int) -> tuple[np.ndarray, np.ndarray]:
+            return order(step * batch_size + rank * local + np.arange(local))
 
         def prepare(step: int) -> Batch:
-            epoch, position = divmod(step, per_epoch)
-            indices = order(order_seed, epoch, len(self.shards))[position * batch_size :][:batch_size]
-            return self.batch(indices, epoch % self.views)
+            indices, passes = drawn(step)
+            return self.batch(indices, passes % self.views)
 
-        return _ahead(prepare, start, stop)
+        def describe(step: int) -> str:
+            keys = ", ".join(self.shards.key(int(i)) for i in drawn(step)[0][:8])
+            return f"The batch of step {step} ({self.shards.name}; {keys}{', ...' if local > 8 else ''})"
 
-    def in_order(self, batch_size: int, view: int | None) -> Iterator[Batch]:
-        """All pairs once, in the order of the shards."""
-        parts = range(0, len(self.shards), batch_size)
-        indices = [np.arange(i, min(i + batch_size, len(self.shards))) for i in parts]
-        return _ahead(lambda k: self.batch(indices[k], view), 0, len(indices))
+        return self._ahead(prepare, start, stop, describe)
+
+    def in_order(self, batch_size: int, view: int | None, start: int = 0) -> Iterator[Batch]:
+        """All pairs from `start` on once, in the order of storage."""
+        total = len(self.shards)
+
+        def indices(k: int) -> np.ndarray:
+            return np.arange(start + k * batch_size, min(start + (k + 1) * batch_size, total))
+
+        return self._ahead(
+            lambda k: self.batch(indices(k), view),
+            0,
+            -(-(total - start) // batch_size),
+            lambda k: f"The batch of pairs {start + k * batch_size} and up of {self.shards.name}",
+        )
+
+    def _ahead(
+        self, prepare: Callable[[int], Batch], start: int, stop: int, describe: Callable[[int], str]
+    ) -> Iterator[Batch]:
+        return ahead(prepare, start, stop, workers=self.workers, timeout=self.timeout, describe=describe)
+
+    def _usable(self, index: int) -> tuple[int, UInt8[Tensor, "3 h w"]]:
+        """Pair `index` and its pixels, or those of the next pair that can be used."""
+        total = len(self.shards)
+        for row in (np.arange(index, index + total) % total).tolist():
+            if self.shards.is_rejected(row):
+                continue
+            self._tried += 1
+            try:
+                return row, self._images[row]
+            except BadSample as bad:
+                self._failed += 1
+                self.shards.reject(row, bad)
+                self.shards.refuse_too_many(self.bad_limit)
+                refuse_too_frequent(
+                    self.shards.counts(), self.shards.name, self._failed, self._tried, self.bad_limit
+                )
+        raise TooManyBad(f"{self.shards.name}: no image can be used.")
 
 
-def _ahead(prepare: Callable[[int], Batch], start: int, stop: int) -> Iterator[Batch]:
-    """`prepare(start)`, ..., `prepare(stop - 1)`, each begun a few steps before it is asked for."""
-    with ThreadPoolExecutor(1, initializer=lambda: torch.set_num_threads(1)) as pool:
-        waiting = [pool.submit(prepare, step) for step in range(start, min(start + AHEAD, stop))]
-        for step in range(start, stop):
-            ready = waiting.pop(0)
-            if step + AHEAD < stop:
-                waiting.append(pool.submit(prepare, step + AHEAD))
-            yield ready.result()
+def _targets(cache: TeacherCache, rows: np.ndarray, views: np.ndarray) -> Targets:
+    """The teacher's rows; a batch over the border of an epoch holds two views."""
+    if len(set(views.tolist())) == 1:
+        return cache.rows(rows, int(views[0]))
+    one_by_one = [(np.flatnonzero(views == v), cache.rows(rows[views == v], int(v))) for v in np.unique(views)]
+    back = torch.from_numpy(np.argsort(np.concatenate([places for places, _ in one_by_one])))
+
+    def joined(parts: list[Tensor | None]) -> Tensor | None:
+        there = [part for part in parts if part is not None]
+        return torch.cat(there)[back] if there else None
+
+    image = joined([t.image for _, t in one_by_one])
+    assert image is not None  # noqa: S101  every cache has images
+    return Targets(image, joined([t.text for _, t in one_by_one]), joined([t.patches for _, t in one_by_one]))

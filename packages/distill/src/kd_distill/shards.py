@@ -1,100 +1,172 @@
-"""Image-text pairs in webdataset shards (img2dataset layout), indexed once and read at random."""
+"""Image-text pairs in webdataset shards (img2dataset layout), read at random through an index, never extracted."""
 
-import hashlib
-import io
+import json
 import tarfile
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
-from PIL import Image
+from kd_distill.captions import MAX_BYTES, checked
+from kd_distill.index import Row, open_index, states
+from kd_distill.ledger import BadSample, Cause, Entry
+from kd_distill.sources import IndexedPairs
 
 IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp")
-MAX_PIXELS = 50_000_000
+BLOCK = 512  # of a tar
 
 
-@dataclass(frozen=True)
-class Extent:
-    """Where a member's bytes stand: shard number, offset, length."""
-
-    shard: int
-    offset: int
-    length: int
-
-
-@dataclass(frozen=True)
-class Pair:
-    """One key of a shard: an image and its caption."""
-
-    key: str
-    image: Extent
-    caption: Extent
-
-
-class PairShards:
+class PairShards(IndexedPairs):
     """The pairs of all `*.tar` in a folder, in the order of shard names and keys.
+
+    Args:
+        folder: Of the shards. `<shard>_stats.json` of img2dataset, where it is there, says how many pairs a shard must hold.
+        home: Where the index goes; None: beside the folder, in `<folder>.index`.
 
     Raises:
         FileNotFoundError: If the folder holds no shard or the shards no pair.
+        ValueError: If a shard holds more pairs than its manifest says, or is cut and has none, so that nobody knows how many
+            pairs are lost.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, home: Path | None = None) -> None:
         self.folder = folder
         self.shards = sorted(folder.glob("*.tar"))
+        manifests = sorted(folder.glob("*_stats.json"))
         if not self.shards:
             raise FileNotFoundError(f"Expected webdataset shards (*.tar) in {folder}, found none.")
-        self.pairs = [pair for number, shard in enumerate(self.shards) for pair in _pairs_of(number, shard)]
-        if not self.pairs:
-            raise FileNotFoundError(f"The shards in {folder} hold no image with a caption (.jpg and .txt of one key).")
+        index = open_index(
+            home or folder.with_name(folder.name + ".index"),
+            states(self.shards + manifests, folder),
+            "shards",
+            lambda: _rows_of(self.shards, _expected(manifests)),
+        )
+        super().__init__(str(folder), index)
 
-    def __len__(self) -> int:
-        return len(self.pairs)
-
-    @cached_property
-    def digest(self) -> str:
-        """A sha256 over the names, sizes and index of the shards: cheap at any size, changes when pairs do."""
-        lines = [f"{s.name} {s.stat().st_size}\n" for s in self.shards]
-        lines += [f"{p.key} {p.image.offset} {p.image.length} {p.caption.length}\n" for p in self.pairs]
-        return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-    def caption(self, index: int) -> str:
-        """The caption of pair `index`."""
-        return self._read(self.pairs[index].caption).decode("utf-8", errors="replace").strip()
-
-    def image(self, index: int) -> Image.Image:
-        """The image of pair `index`, decoded, RGB.
+    def image(self, index: int) -> bytes:
+        """The bytes of the image file of pair `index`.
 
         Raises:
-            ValueError: If the bytes are no image, or one of more than `MAX_PIXELS`.
+            OSError: If the shard is gone or shorter than it was.
         """
-        pair = self.pairs[index]
-        try:
-            with Image.open(io.BytesIO(self._read(pair.image))) as picture:
-                if picture.width * picture.height > MAX_PIXELS:
-                    raise ValueError(f"more than {MAX_PIXELS} pixels")
-                return picture.convert("RGB")
-        except (OSError, ValueError) as error:
+        file, start, size = self.index.places[index].tolist()
+        with self.shards[file].open("rb") as shard:
+            shard.seek(start)
+            data = shard.read(size)
+        if len(data) != size:
+            raise OSError(f"{self.shards[file]}: expected {size} bytes at {start}, got {len(data)}; was it replaced?")
+        return data
+
+    def file(self, index: int) -> str:
+        """The shard of pair `index`."""
+        return self.shards[self.index.places[index]["file"]].name
+
+
+def _expected(manifests: list[Path]) -> dict[str, int]:
+    """Pairs that each shard must hold, by the shard's name."""
+    counts = {m.name.removesuffix("_stats.json") + ".tar": json.loads(m.read_text())["successes"] for m in manifests}
+    return {name: int(count) for name, count in counts.items()}
+
+
+def _rows_of(shards: list[Path], expected: dict[str, int]) -> Iterator[Row | Entry]:
+    """Pairs and ledger entries of all shards; the two together are as many as the manifests say."""
+    for number, shard in enumerate(shards):
+        found, cut = 0, None
+        for row in _rows_of_one(number, shard):
+            if isinstance(row, Entry) and row.cause is Cause.TRUNCATED_TAR:
+                cut = row
+                continue
+            found += 1
+            yield row
+        yield from _lost(shard, found, expected.get(shard.name), cut)
+    for name in sorted(expected.keys() - {s.name for s in shards}):
+        for _ in range(expected[name]):
+            yield Entry(name, "", Cause.LOST, "the shard is missing")
+
+
+def _lost(shard: Path, found: int, expected: int | None, cut: Entry | None) -> Iterator[Entry]:
+    if expected is None:
+        if cut:
             raise ValueError(
-                f"{self.shards[pair.image.shard]}, key {pair.key}: not a readable image: {error}"
-            ) from None
+                f"{shard}: {cut.detail}, and no {shard.stem}_stats.json says how many pairs it should hold (found {found}). "
+                "Write it again, or remove it."
+            )
+        return
+    if found > expected:
+        raise ValueError(f"{shard}: expected {expected} pairs ({shard.stem}_stats.json), found {found}.")
+    cause, detail = (cut.cause, cut.detail) if cut else (Cause.LOST, f"expected {expected} pairs, found {found}")
+    for _ in range(expected - found):
+        yield Entry(shard.name, "", cause, detail)
 
-    def _read(self, extent: Extent) -> bytes:
-        with self.shards[extent.shard].open("rb") as file:
-            file.seek(extent.offset)
-            return file.read(extent.length)
+
+@dataclass
+class _Contents:
+    """What one walk over a shard finds."""
+
+    images: dict[str, tuple[int, int]] = field(default_factory=dict)  # key: (offset, size)
+    captions: dict[str, bytes] = field(default_factory=dict)
+    unusable: list[Entry] = field(default_factory=list)
+    cut: str | None = None  # how the shard ends too early
 
 
-def _pairs_of(number: int, shard: Path) -> Iterator[Pair]:
-    images: dict[str, Extent] = {}
-    captions: dict[str, Extent] = {}
-    with tarfile.open(shard, "r:") as tar:
-        for member in tar:
-            key, _, suffix = member.name.partition(".")
-            extent = Extent(number, member.offset_data, member.size)
-            if suffix.lower() in IMAGE_SUFFIXES:
-                images[key] = extent
-            elif suffix.lower() == "txt":
-                captions[key] = extent
-    for key in sorted(images.keys() & captions.keys()):
-        yield Pair(key, images[key], captions[key])
+def _rows_of_one(number: int, shard: Path) -> Iterator[Row | Entry]:
+    contents = _contents(shard)
+    yield from contents.unusable
+    images, captions = contents.images, contents.captions
+    for key in sorted(images.keys() | captions.keys()):
+        if key not in images or key not in captions:
+            cause = Cause.NO_IMAGE if key in captions else Cause.NO_CAPTION
+            yield Entry(shard.name, key, cause, "expected .jpg, .png or .webp and .txt of one key")
+            continue
+        try:
+            yield Row(number, *images[key], key, checked(captions[key]))
+        except BadSample as bad:
+            yield Entry(shard.name, key, bad.cause, bad.detail)
+    if contents.cut:
+        yield Entry(shard.name, "", Cause.TRUNCATED_TAR, contents.cut)
+
+
+def _contents(shard: Path) -> _Contents:
+    contents, length, end = _Contents(), shard.stat().st_size, 0
+    with shard.open("rb") as file:
+        try:
+            with tarfile.open(fileobj=file, mode="r:") as tar:
+                for member in tar:
+                    end = member.offset_data + member.size
+                    if member.isfile() and end <= length:
+                        _note(contents, shard.name, member, file)
+                contents.cut = _end(file, tar.offset)
+        except tarfile.TarError as error:
+            contents.cut = f"{error} (after byte {min(end, length)} of {length})"
+    return contents
+
+
+def _note(contents: _Contents, shard: str, member: tarfile.TarInfo, file: BinaryIO) -> None:
+    name = PurePosixPath(member.name)
+    key = str(name.with_name(name.name.partition(".")[0])) if name.name.partition(".")[0] else member.name
+    suffix = name.name.partition(".")[2].lower()
+    known: Mapping[str, object]
+    if suffix in IMAGE_SUFFIXES:
+        known = contents.images
+    elif suffix == "txt":
+        known = contents.captions
+    else:
+        return
+    if name.is_absolute() or ".." in name.parts or "\\" in member.name:
+        contents.unusable.append(Entry(shard, member.name, Cause.UNSAFE, "absolute, or with .. or a backslash"))
+    elif key in known:
+        contents.unusable.append(Entry(shard, key, Cause.DUPLICATE, f"a second {member.name} at byte {member.offset}"))
+    elif suffix == "txt":
+        file.seek(member.offset_data)
+        contents.captions[key] = file.read(min(member.size, MAX_BYTES + 1))
+    else:
+        contents.images[key] = (member.offset_data, member.size)
+
+
+def _end(file: BinaryIO, offset: int) -> str | None:
+    """What is wrong with the end of a tar whose members end at `offset`; tarfile takes any end for the end."""
+    file.seek(offset)
+    rest = file.read()
+    if len(rest) < BLOCK:
+        return f"no end mark at byte {offset}"
+    return f"no tar header at byte {offset}" if rest.strip(b"\0") else None

@@ -9,10 +9,10 @@ import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
@@ -21,17 +21,11 @@ Box = tuple[float, float, float, float]  # top, left, height, width, relative to
 WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
 BLOCK = 4096
 LOG_RATIO = math.log(4 / 3)
-FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
 
 def stream(seed: int, purpose: str, *indices: int) -> np.random.Generator:
     """A generator that depends on all of its arguments and on nothing else."""
     return np.random.default_rng([seed, zlib.crc32(purpose.encode()), *indices])
-
-
-def order(seed: int, epoch: int, n: int) -> np.ndarray:
-    """The permutation of `n` samples in this epoch."""
-    return stream(seed, "order", epoch).permutation(n)
 
 
 @functools.lru_cache(maxsize=256)
@@ -56,52 +50,44 @@ def crop_box(seed: int, view: int, index: int, smallest: float) -> Box:
     return float(top), float(left), float(height), float(width)
 
 
-def in_pixels(box: Box, width: int, height: int) -> tuple[float, float, float, float]:
-    """(left, upper, right, lower) in pixels, as PIL wants it."""
+def in_pixels(box: Box, width: int, height: int) -> tuple[int, int, int, int]:
+    """(left, upper, right, lower), the nearest whole pixels of the original, at least one each way."""
     top, left, tall, wide = box
-    return left * width, top * height, min(1.0, left + wide) * width, min(1.0, top + tall) * height
+    first, right = round(left * width), round(min(1.0, left + wide) * width)
+    upper, lower = round(top * height), round(min(1.0, top + tall) * height)
+    first, upper = min(first, width - 1), min(upper, height - 1)
+    return first, upper, max(right, first + 1), max(lower, upper + 1)
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a model wants its images.
-
-    Args:
-        size: Side in pixels.
-        mean: Of the three channels, on a scale of 0 to 1.
-        std: The same.
-        interpolation: Of the resizing, always with antialiasing.
-        resize_mode: What is seen of an image without a crop box: its central square (`shortest`, CLIP), or all of it
-            brought to the square (`squash`, SigLIP). A crop box is brought to the square for every model.
-    """
+    """Side in pixels, mean and std of a model's input."""
 
     size: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
-    resize_mode: Literal["shortest", "squash"] = "shortest"
 
-    def __call__(self, images: Sequence[Image.Image], boxes: Sequence[Box | None]) -> UInt8[Tensor, "b 3 size size"]:
-        """Each image's box resized to the square; without a box, what the model evaluates on (`resize_mode`)."""
-        out = np.empty((len(images), self.size, self.size, 3), np.uint8)
-        for row, image, box in zip(out, images, boxes, strict=True):
-            pixels = in_pixels(box, image.width, image.height) if box else self.whole(image.width, image.height)
-            row[:] = np.asarray(image.resize((self.size, self.size), FILTERS[self.interpolation], box=pixels))
-        return torch.from_numpy(out).permute(0, 3, 1, 2)
+    def __call__(
+        self, images: Sequence[Image.Image | UInt8[Tensor, "3 h w"]], boxes: Sequence[Box | None]
+    ) -> UInt8[Tensor, "b 3 size size"]:
+        """Each image's box (None: all of it) resized to the square, bicubic with antialiasing, channels last in memory.
 
-    def whole(self, width: int, height: int) -> tuple[float, float, float, float]:
-        """(left, upper, right, lower) in pixels of what the model sees of a whole image.
-
-        The central square is where open_clip's transform puts it: the shorter side is resized to `size`, the longer
-        one to the whole pixel below, and the centre is cut out at whole pixels.
+        Pixels differ from those of Pillow's resize by rounding only, one grey level.
         """
-        if self.resize_mode == "squash" or width == height:
-            return 0.0, 0.0, float(width), float(height)
-        short, long = min(width, height), max(width, height)
-        resized = int(self.size * long / short)
-        start = round((resized - self.size) / 2)
-        first, last = (pixel * long / resized for pixel in (start, start + self.size))
-        return (first, 0.0, last, float(height)) if width > height else (0.0, first, float(width), last)
+        out = torch.empty((len(images), self.size, self.size, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
+        for row, image, box in zip(out, images, boxes, strict=True):
+            pixels = image if isinstance(image, Tensor) else torch.from_numpy(np.array(image)).permute(2, 0, 1)
+            if box:
+                left, upper, right, lower = in_pixels(box, pixels.shape[2], pixels.shape[1])
+                pixels = pixels[:, upper:lower, left:right]
+            row.copy_(self._resized(pixels))
+        return out
+
+    def _resized(self, pixels: UInt8[Tensor, "3 h w"]) -> UInt8[Tensor, "3 size size"]:
+        whole = pixels[None].contiguous(memory_format=torch.channels_last)  # the layout that the fast kernel wants
+        if whole.shape[2:] == (self.size, self.size):
+            return whole[0]
+        return F.interpolate(whole, (self.size, self.size), mode="bicubic", antialias=True, align_corners=False)[0]
 
     def normalise(self, images: UInt8[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
         """Bytes to what the model reads, on the device that they are on."""

@@ -1,0 +1,162 @@
+"""The index of a set of pairs: where each image stands and what its caption is, built once, then memory-mapped.
+
+A folder named after the files that it is of (names, sizes, modification times), complete from the moment it has that name:
+
+- `place.npy`: (file, start, size) of each image; what `start` means is the format's affair
+- `key.bin` and `key.npy`, `caption.bin` and `caption.npy`: bytes of all, and where each ends
+- `ledger.jsonl`: pairs of the files that are not in the index, later also those whose image could not be read
+- `index.json`: number of pairs, and the digest of the whole
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from array import array
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from kd_distill.ledger import Entry, append
+
+SCHEMA = "kd-index/1"
+PLACE = np.dtype([("file", "<i4"), ("start", "<i8"), ("size", "<i8")])
+DESCRIPTION, LEDGER = "index.json", "ledger.jsonl"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One usable pair: a file's number, where in it the image stands, key and checked caption."""
+
+    file: int
+    start: int
+    size: int
+    key: str
+    caption: str
+
+
+class Ragged:
+    """Rows of different lengths, one after the other in `<stem>.bin`; `<stem>.npy` holds where each ends."""
+
+    def __init__(self, stem: Path, dtype: type = np.uint8) -> None:
+        self._ends = np.load(stem.with_suffix(".npy"), mmap_mode="r", allow_pickle=False)
+        values = stem.with_suffix(".bin")
+        # an empty file cannot be mapped
+        self._values = np.memmap(values, dtype, "r") if values.stat().st_size else np.empty(0, dtype)
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        start = self._ends[i - 1] if i else 0
+        return self._values[start : self._ends[i]]
+
+    def text(self, i: int) -> str:
+        """Row i of UTF-8 bytes."""
+        return self[i].tobytes().decode()
+
+
+class RaggedWriter:
+    """Writes what `Ragged` reads, row by row."""
+
+    def __init__(self, stem: Path) -> None:
+        self._stem, self._ends, self._end = stem, array("q"), 0
+        self._values = stem.with_suffix(".bin").open("wb")
+
+    def add(self, values: bytes, count: int | None = None) -> None:
+        """One row; `count` is its number of elements, where they are not bytes."""
+        self._values.write(values)
+        self._end += len(values) if count is None else count
+        self._ends.append(self._end)
+
+    def close(self) -> None:
+        self._values.flush()
+        os.fsync(self._values.fileno())
+        self._values.close()
+        np.save(self._stem.with_suffix(".npy"), np.frombuffer(self._ends, np.int64))
+
+
+class Index:
+    """An index that is there; `build` makes it."""
+
+    def __init__(self, folder: Path) -> None:
+        description = json.loads((folder / DESCRIPTION).read_text())
+        self.folder, self.digest, self.pairs = folder, description["digest"], description["pairs"]
+        self.places = np.load(folder / "place.npy", mmap_mode="r", allow_pickle=False)
+        self.keys, self.captions = Ragged(folder / "key"), Ragged(folder / "caption")
+        if not len(self.places) == len(self.keys) == len(self.captions) == self.pairs:
+            raise ValueError(f"{folder}: parts of different lengths; remove the folder, it is built again.")
+
+
+@dataclass(frozen=True)
+class FileState:
+    """A file as its index knew it."""
+
+    name: str
+    size: int
+    mtime_ns: int
+
+
+def states(files: Sequence[Path], root: Path) -> list[FileState]:
+    """Name (below `root`), size and modification time of each file."""
+    return [
+        FileState(f.relative_to(root).as_posix(), (status := f.stat()).st_size, status.st_mtime_ns) for f in files
+    ]
+
+
+def open_index(
+    home: Path, files: Sequence[FileState], options: object, rows: Callable[[], Iterable[Row | Entry]]
+) -> Index:
+    """The index of `files` below `home`; built from `rows` where there is none of files in this state.
+
+    Args:
+        home: Folder of the indexes of one set of files; of older states none is kept.
+        files: What the index is of.
+        options: What else it depends on (names of columns, ...), as JSON can hold it.
+        rows: Reads the files: usable pairs in storage order, and ledger entries of the others.
+    """
+    from filelock import FileLock
+
+    text = json.dumps([SCHEMA, [asdict(f) for f in files], options], sort_keys=True)
+    folder = home / hashlib.sha256(text.encode()).hexdigest()[:24]
+    if not (folder / DESCRIPTION).is_file():
+        home.mkdir(parents=True, exist_ok=True)
+        with FileLock(home / "lock"):  # ranks that start together build one
+            if not (folder / DESCRIPTION).is_file():
+                _remove(p for p in home.iterdir() if p.is_dir())
+                _build(folder, files, rows())
+    return Index(folder)
+
+
+def _remove(folders: Iterable[Path]) -> None:
+    for folder in list(folders):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _build(folder: Path, files: Sequence[FileState], rows: Iterable[Row | Entry]) -> None:
+    part = folder.with_suffix(".part")
+    part.mkdir()
+    digest = hashlib.sha256("".join(f"{f.name} {f.size}\n" for f in files).encode())
+    keys, captions = RaggedWriter(part / "key"), RaggedWriter(part / "caption")
+    columns = tuple(array("q") for _ in PLACE.names or ())
+    for row in rows:
+        if isinstance(row, Entry):
+            append(part / LEDGER, [row])
+            continue
+        key, caption = row.key.encode(), row.caption.encode()
+        digest.update(b"%d %d %d %d %d\n" % (row.file, row.start, row.size, len(key), len(caption)) + key + caption)
+        keys.add(key)
+        captions.add(caption)
+        for column, value in zip(columns, (row.file, row.start, row.size), strict=True):
+            column.append(value)
+    keys.close()
+    captions.close()
+    places = np.empty(len(columns[0]), PLACE)
+    for name, column in zip(PLACE.names or (), columns, strict=True):
+        places[name] = np.frombuffer(column, np.int64)
+    np.save(part / "place.npy", places)
+    description = {"schema": SCHEMA, "pairs": len(places), "digest": digest.hexdigest()}
+    (part / DESCRIPTION).write_text(json.dumps(description) + "\n")
+    part.rename(folder)
