@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -27,9 +28,18 @@ def _errors() -> Iterator[None]:
     """Exceptions to one message and the exit code of contract/README.md."""
     from filelock import Timeout
 
+    from kd_distill.ahead import StalledError
+    from kd_distill.ledger import TooManyBadError
     from kd_distill.tracking import IntegrityError
 
-    codes = ((IntegrityError, 5), (FloatingPointError, 4), (Timeout, 7), ((ValueError, FileNotFoundError), 2))
+    codes = (
+        (TooManyBadError, 3),
+        (IntegrityError, 5),
+        (FloatingPointError, 4),
+        (Timeout, 7),
+        (StalledError, 75),
+        ((ValueError, FileNotFoundError), 2),
+    )
     try:
         yield
     except KeyboardInterrupt:
@@ -105,17 +115,40 @@ def run(
 
 
 def _show_plan(section, chosen) -> None:  # noqa: ANN001
+    from kd_distill.formats import open_pairs
     from kd_distill.models import read_architecture
-    from kd_distill.shards import PairShards
 
-    shards = PairShards(section.data.train)
+    shards = open_pairs(section.data.train, section.data.index)
+    per_epoch = sum(draws for _, draws in shards.parts)
     for name, cell in chosen.items():
         recipe, embed_dim = section.recipes[cell.recipe], read_architecture(cell.architecture)["embed_dim"]
-        epochs = recipe.steps * recipe.batch_size / len(shards)
+        epochs = recipe.steps * recipe.batch_size / per_epoch
         typer.echo(
             f"{name}: {cell.architecture} (width {embed_dim}), teacher {cell.teacher or 'none'}, "
             f"losses {dict(recipe.losses)}, {recipe.steps} steps of {recipe.batch_size} = {epochs:.1f} epochs"
         )
+
+
+@app.command("validate-data", epilog="Example: distill validate-data --params params.yaml --set data.workers=4")
+def validate_data(params: ParamsFile = Path("params.yaml"), overrides: Overrides = []) -> None:  # noqa: B006
+    """Read every pair once and say what is wrong with the data; exit code 3 where too much of it is."""
+    with _errors():
+        section = _load(params, overrides)
+        from kd_distill.checking import check_all
+        from kd_distill.formats import open_pairs
+
+        data = section.data
+        sources = [open_pairs(part, data.index) for part in (data.train, data.val)]
+        with _progress() as progress:
+            for source in sources:
+                bars = partial(progress, source.name, of=len(source))
+                check_all(source, workers=data.workers, timeout=data.timeout, progress=bars)
+        for source in sources:
+            typer.echo(f"{source.name}: {len(source)} pairs indexed, {sum(source.counts().values())} cannot be used")
+            for cause, count in source.counts().items():
+                typer.echo(f"  {count} {cause}")
+        for source in sources:
+            source.refuse_too_many(data.bad_limit)
 
 
 @app.command(epilog="Example: distill cache --params params.yaml --teacher refs/teacher-small.json")

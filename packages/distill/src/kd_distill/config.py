@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from kd_distill.formats import Part
 from kd_distill.freeze import Tower
 from kd_distill.losses import PATCH_TERMS, TEACHER_TERMS, TERMS
 from kd_distill.params import Params
@@ -16,13 +17,32 @@ from kd_distill.recipes import recipe_named
 class Data(Params):
     """Image-text pairs and how they are seen."""
 
-    train: Path = Field(description="Folder of webdataset shards, img2dataset layout.")
-    val: Path = Field(description="Held-out pairs.")
+    train: Path | list[Part] = Field(
+        description="Folder of webdataset shards, img2dataset layout; or a list of parts, which are mixed."
+    )
+    val: Path | list[Part] = Field(description="Held-out pairs, in the same forms.")
     views: int = Field(
         ge=1, description="Crops of each image; epoch e shows view e modulo views, a cache holds them all."
     )
     crop_area: float = Field(gt=0, le=1, description="Smallest share of the image that a crop covers.")
     caches: Path = Field(description="Folder of the teacher embedding caches.")
+    index: Path | None = Field(
+        None, description="Folder of the indexes of the pairs; without it each is beside its data."
+    )
+    bad_limit: float = Field(0.01, ge=0, lt=1, description="Largest share of the pairs that cannot be used.")
+    workers: int = Field(1, ge=1, description="Threads that read and decode.")
+    timeout: float = Field(300.0, gt=0, allow_inf_nan=False, description="Seconds to wait for one batch.")
+
+    @property
+    def name(self) -> str:
+        """What the training pairs are called in journals and tags."""
+        return self.train.name if isinstance(self.train, Path) else "+".join(part.path.name for part in self.train)
+
+    @model_validator(mode="after")
+    def _parts_exist(self) -> Self:
+        if [] in (self.train, self.val):
+            raise ValueError("train and val: expected a folder, or a list of at least one part")
+        return self
 
 
 class Ramp(Params):

@@ -8,8 +8,8 @@ import torch
 
 from kd_distill.cache import CacheInfo, write_cache
 from kd_distill.config import Data
+from kd_distill.formats import open_pairs
 from kd_distill.run import CROP_SEED, cache_folder
-from kd_distill.shards import PairShards
 
 
 def import_cache(data: Data, name: str, image: Path, text: Path | None, scale: float) -> Path:
@@ -33,7 +33,7 @@ def import_cache(data: Data, name: str, image: Path, text: Path | None, scale: f
         )
     if not (np.isfinite(scale) and scale > 0):
         raise ValueError(f"Expected a positive scale, got {scale}.")
-    shards = PairShards(data.train)
+    shards = open_pairs(data.train, data.index)
     arrays = [_read(file, len(shards)) for file in (image, text) if file is not None]
     if arrays[0].shape != arrays[-1].shape:
         raise ValueError(

@@ -1,6 +1,7 @@
 """The index of a set of pairs: where each image stands and what its caption is, built once, then memory-mapped.
 
-A folder named after the files that it is of (names, sizes, modification times), complete from the moment it has that name:
+A folder named after the files that it is of (names, sizes, modification times), complete from the moment it has that
+name:
 
 - `place.npy`: (file, start, size) of each image; what `start` means is the format's affair
 - `key.bin` and `key.npy`, `caption.bin` and `caption.npy`: bytes of all, and where each ends
@@ -83,7 +84,7 @@ class Index:
 
     def __init__(self, folder: Path) -> None:
         description = json.loads((folder / DESCRIPTION).read_text())
-        self.folder, self.digest, self.pairs = folder, description["digest"], description["pairs"]
+        self.folder, self.digest, self.pairs = folder, str(description["digest"]), int(description["pairs"])
         self.places = np.load(folder / "place.npy", mmap_mode="r", allow_pickle=False)
         self.keys, self.captions = Ragged(folder / "key"), Ragged(folder / "caption")
         if not len(self.places) == len(self.keys) == len(self.captions) == self.pairs:
@@ -101,9 +102,7 @@ class FileState:
 
 def states(files: Sequence[Path], root: Path) -> list[FileState]:
     """Name (below `root`), size and modification time of each file."""
-    return [
-        FileState(f.relative_to(root).as_posix(), (status := f.stat()).st_size, status.st_mtime_ns) for f in files
-    ]
+    return [FileState(f.relative_to(root).as_posix(), (status := f.stat()).st_size, status.st_mtime_ns) for f in files]
 
 
 def open_index(

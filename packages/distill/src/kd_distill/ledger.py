@@ -1,8 +1,8 @@
 """Pairs that cannot be used: why, which, how many, and when there are too many of them.
 
-A bad pair never stops a run by itself and never disappears: it is skipped, another one stands in for it (`Pairs`), and a line in the
-ledger names it. The ledger stands with the index of the data, not with a run: every run on the same files, resumed or not, on any
-number of ranks, skips the same pairs.
+A bad pair never stops a run by itself and never disappears: it is skipped, another one stands in for it (`Pairs`), and
+a line in the ledger names it. The ledger stands with the index of the data, not with a run: every run on the same
+files, resumed or not, on any number of ranks, skips the same pairs.
 """
 
 import json
@@ -37,7 +37,7 @@ class Cause(StrEnum):
     PIXELS = "too many pixels"
 
 
-class BadSample(ValueError):
+class BadSampleError(ValueError):
     """One pair cannot be used."""
 
     def __init__(self, cause: Cause, detail: str) -> None:
@@ -45,7 +45,7 @@ class BadSample(ValueError):
         self.cause, self.detail = cause, detail
 
 
-class TooManyBad(ValueError):
+class TooManyBadError(ValueError):
     """More pairs than `data.bad_limit` allows cannot be used (exit code 3)."""
 
 
@@ -91,24 +91,32 @@ class Ledger:
 
 
 def read_entries(path: Path) -> list[Entry]:
-    """The lines of a ledger; a last line that a kill cut short is left out."""
-    lines = path.read_bytes().split(b"\n")[:-1]
-    records = [json.loads(line) for line in lines if line.startswith(b"{") and line.endswith(b"}")]
-    return [Entry(**(record | {"cause": Cause(record["cause"])})) for record in records]
+    """The lines of a ledger; one that a kill cut short is left out."""
+    entries = []
+    for line in path.read_bytes().splitlines():
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError:
+            continue  # its pair is found and written again
+        entries.append(Entry(**(record | {"cause": Cause(record["cause"])})))
+    return entries
 
 
 def append(path: Path, entries: Iterable[Entry]) -> None:
     """Add lines in one write each, so that processes that share the file do not mix theirs."""
-    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
     try:
+        end = os.lseek(file, 0, os.SEEK_END)
+        start = b"\n" if end and os.pread(file, 1, end - 1) != b"\n" else b""  # after a line that was cut short
         for entry in entries:
-            os.write(file, (json.dumps(asdict(entry)) + "\n").encode())
+            os.write(file, start + json.dumps(asdict(entry)).encode() + b"\n")
+            start = b""
     finally:
         os.close(file)
 
 
 def refuse_too_many(ledger: Ledger, name: str, pairs: int, limit: float) -> None:
-    """Raise TooManyBad where more than the share `limit` of all pairs, usable ones and others, is in the ledger.
+    """Raise TooManyBadError where more than the share `limit` of all pairs, usable ones and others, is in the ledger.
 
     Args:
         ledger: The bad pairs.
@@ -122,21 +130,22 @@ def refuse_too_many(ledger: Ledger, name: str, pairs: int, limit: float) -> None
     causes = "; ".join(f"{count} {cause}" for cause, count in ledger.counts.items())
     first = next(iter([*ledger.outside, *ledger.rows.values()]))
     where = f" All of them stand in {ledger.path}." if ledger.path else ""
-    raise TooManyBad(
-        f"{name}: {len(ledger)} of {total} pairs cannot be used, expected at most {limit:.2%} (data.bad_limit): {causes}. "
-        f"The first: {first.file}, {first.key}: {first.detail}.{where} Repair the data, or raise data.bad_limit."
+    raise TooManyBadError(
+        f"{name}: {len(ledger)} of {total} pairs cannot be used, expected at most {limit:.2%} (data.bad_limit): "
+        f"{causes}. The first: {first.file}, {first.key}: {first.detail}.{where} Repair the data, or raise "
+        "data.bad_limit."
     )
 
 
 def refuse_too_frequent(counts: dict[str, int], name: str, failed: int, tried: int, limit: float) -> None:
     """The same for a large set, long before all of it was read.
 
-    `failed` of `tried` pairs are refused from five standard deviations above the limit on, so that a set whose share lies below
-    it is practically never refused.
+    `failed` of `tried` pairs are refused from five standard deviations above the limit on, so that a set whose share
+    lies below it is practically never refused.
     """
     if failed > limit * tried + 5 * math.sqrt(limit * tried) + 5:
         causes = "; ".join(f"{count} {cause}" for cause, count in counts.items())
-        raise TooManyBad(
-            f"{name}: {failed} of the {tried} pairs read so far cannot be used, expected at most {limit:.2%} (data.bad_limit): "
-            f"{causes}. Repair the data, or raise data.bad_limit."
+        raise TooManyBadError(
+            f"{name}: {failed} of the {tried} pairs read so far cannot be used, expected at most {limit:.2%} "
+            f"(data.bad_limit): {causes}. Repair the data, or raise data.bad_limit."
         )

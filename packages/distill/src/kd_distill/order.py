@@ -1,9 +1,9 @@
 """The order of the data: which pair stands at a place of the training, computed for that place alone.
 
-Sample number g (counted from the beginning of the training, over all ranks) is a function of (seed, g). There is no list to
-shuffle, nothing to replay and no state: to resume at step s is to ask for numbers s*B and up. Within an epoch every pair comes
-exactly once (a part of a mix: exactly as often as the mix says); numbers run on over the border of an epoch, so that no pair is
-dropped and the batch there holds the end of one epoch and the beginning of the next.
+Sample number g (counted from the beginning of the training, over all ranks) is a function of (seed, g). There is no
+list to shuffle, nothing to replay and no state: to resume at step s is to ask for numbers s*B and up. Within an epoch
+every pair comes exactly once (a part of a mix: exactly as often as the mix says); numbers run on over the border of an
+epoch, so that no pair is dropped and the batch there holds the end of one epoch and the beginning of the next.
 """
 
 import zlib
@@ -30,8 +30,8 @@ class Order:
     Args:
         seed: Of the order.
         sizes: Pairs in each part.
-        draws: Pairs of each part in one epoch. Over epochs a part is walked through pass by pass: none of its pairs comes
-            an (n+1)-th time before all have come n times.
+        draws: Pairs of each part in one epoch. Over epochs a part is walked through pass by pass: none of its pairs
+            comes an (n+1)-th time before all have come n times.
     """
 
     seed: int
@@ -43,7 +43,7 @@ class Order:
         return sum(self.draws)
 
     def __call__(self, numbers: Positions) -> tuple[Positions, Positions]:
-        """(index, pass) of each sample number: which pair it is, and how often its part had been shown in full before."""
+        """(index, pass) of each sample number: which pair, and how often its part had been shown in full before."""
         epochs, positions = np.divmod(np.asarray(numbers, np.int64), len(self))
         indices, passes = np.empty_like(positions), np.empty_like(positions)
         for epoch in np.unique(epochs):
@@ -68,8 +68,8 @@ class Order:
     def _interleave(self, epoch: int, positions: Positions) -> tuple[Positions, Positions]:
         """(part, how many draws of that part came before in the epoch) at each position.
 
-        The epoch is cut into strata. Stratum j holds draws floor(j m / J) to floor((j+1) m / J) of a part that has m of them
-        in the J strata of the epoch, in a keyed order.
+        The epoch is cut into strata. Stratum j holds draws floor(j m / J) to floor((j+1) m / J) of a part that has m
+        of them in the J strata of the epoch, in a keyed order.
         """
         if len(self.draws) == 1:
             return np.zeros_like(positions), positions.copy()
@@ -96,8 +96,8 @@ class Order:
 def shuffled(positions: Positions, n: int, key: int, *, chunk: int = CHUNK, window: int = WINDOW) -> Positions:
     """What stands at `positions` of a keyed order of range(n): an exact bijection, O(1) each.
 
-    Chunks of `chunk` neighbours are permuted, then the members of each `window` chunks in a row among each other. Sets of no
-    more than one window are permuted as a whole.
+    Chunks of `chunk` neighbours are permuted, then the members of each `window` chunks in a row among each other. Sets
+    of no more than one window are permuted as a whole.
     """
     span = chunk * window
     if n <= span:
@@ -123,8 +123,8 @@ def _key(seed: int, epoch: int, part: int) -> int:
 def _permute(x: Positions, n: Positions, key: Words) -> Positions:
     """A keyed bijection of range(n), each element with its own n and key.
 
-    A Feistel network on the smallest rectangle a x b that holds n, walked on until it comes back into range(n) (Black and
-    Rogaway, Ciphers with arbitrary finite domains, CT-RSA 2002).
+    A Feistel network on the smallest rectangle a x b that holds n, walked on until it comes back into range(n) (Black
+    and Rogaway, Ciphers with arbitrary finite domains, CT-RSA 2002).
     """
     out = x.astype(np.int64)
     todo = np.arange(len(out))

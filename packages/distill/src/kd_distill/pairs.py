@@ -12,7 +12,7 @@ from kd_distill.ahead import ahead
 from kd_distill.batch import Batch, Rendering, Targets
 from kd_distill.cache import TeacherCache
 from kd_distill.decode import decode
-from kd_distill.ledger import BadSample, TooManyBad, refuse_too_frequent
+from kd_distill.ledger import BadSampleError, TooManyBadError, refuse_too_frequent
 from kd_distill.order import Order
 from kd_distill.sources import Source
 from kd_distill.views import Box, Preprocessing, crop_box
@@ -31,7 +31,7 @@ class Images:
         self._lock = threading.Lock()
 
     def __getitem__(self, index: int) -> UInt8[Tensor, "3 h w"]:
-        """Raises BadSample where there is none."""
+        """Raises BadSampleError where there is none."""
         if index in self._kept:
             return self._kept[index]
         image = decode(self._source.image(index))
@@ -45,8 +45,9 @@ class Images:
 class Pairs:
     """Pairs of a source as batches for one model, or for several at once.
 
-    A pair whose image cannot be used is replaced by the next one in storage that can, in whatever place it comes: a function of the
-    data alone, so that ranks stay in step and a resumed run does the same. `Batch.keys` names the pairs that are really in it.
+    A pair whose image cannot be used is replaced by the next one in storage that can, in whatever place it comes: a
+    function of the data alone, so that ranks stay in step and a resumed run does the same. `Batch.keys` names the
+    pairs that are really in it.
 
     Args:
         shards: Where the pairs are.
@@ -62,7 +63,7 @@ class Pairs:
         timeout: Seconds to wait for one batch.
 
     Raises:
-        TooManyBad: If more pairs are in the ledger than `bad_limit` allows.
+        TooManyBadError: If more pairs are in the ledger than `bad_limit` allows.
     """
 
     def __init__(
@@ -92,7 +93,7 @@ class Pairs:
         return sum(draws for _, draws in self.shards.parts)
 
     def batch(self, indices: np.ndarray, view: Views) -> Batch:
-        """The pairs `indices` in crop `view` (one for all rows, or one a row), or as whole images where `view` is None."""
+        """The pairs `indices` in crop `view` (of all rows, or one a row), or as whole images where `view` is None."""
         found = [self._usable(int(i)) for i in indices]
         rows, images = np.array([i for i, _ in found], np.int64), [image for _, image in found]
         views = None if view is None else np.broadcast_to(view, len(rows))
@@ -116,8 +117,8 @@ class Pairs:
         Args:
             start: First step.
             stop: One past the last step.
-            batch_size: Of all ranks together. Rank r of W has the rows r*B/W to (r+1)*B/W, so that a run resumed on another number of
-                ranks sees the same batches.
+            batch_size: Of all ranks together. Rank r of W has the rows r*B/W to (r+1)*B/W, so that a run resumed on
+                another number of ranks sees the same batches.
             order_seed: Of the order of the pairs.
             rank: This process.
             world: Number of processes.
@@ -175,14 +176,12 @@ class Pairs:
             self._tried += 1
             try:
                 return row, self._images[row]
-            except BadSample as bad:
+            except BadSampleError as bad:
                 self._failed += 1
                 self.shards.reject(row, bad)
                 self.shards.refuse_too_many(self.bad_limit)
-                refuse_too_frequent(
-                    self.shards.counts(), self.shards.name, self._failed, self._tried, self.bad_limit
-                )
-        raise TooManyBad(f"{self.shards.name}: no image can be used.")
+                refuse_too_frequent(self.shards.counts(), self.shards.name, self._failed, self._tried, self.bad_limit)
+        raise TooManyBadError(f"{self.shards.name}: no image can be used.")
 
 
 def _targets(cache: TeacherCache, rows: np.ndarray, views: np.ndarray) -> Targets:

@@ -13,12 +13,13 @@ import torch
 from kd_distill import doctor, embed, models
 from kd_distill.cache import CacheInfo, TeacherCache, write_cache
 from kd_distill.config import Cell, Data, Ramp, Recipe, weights_at
+from kd_distill.formats import open_pairs
 from kd_distill.freeze import freeze
 from kd_distill.journal import Journal, read_journal, register
 from kd_distill.losses import PATCH_TERMS, TEACHER_TERMS, TEXT_TERMS
 from kd_distill.losses.terms import Options
 from kd_distill.pairs import Pairs
-from kd_distill.shards import PairShards
+from kd_distill.sources import Source
 from kd_distill.task import DistillationTask
 from kd_distill.towers import patch_grid
 from kd_distill.tracking import JOURNAL, Model, resolve
@@ -36,7 +37,7 @@ def cache_folder(data: Data, teacher: str) -> Path:
 def make_cache(data: Data, teacher: Model, progress: Progress) -> Path:
     """Embed every view of every training pair with `teacher`; a cache that is already of these is kept."""
     doctor.vouch(teacher.name, teacher.path)
-    shards, folder = PairShards(data.train), cache_folder(data, teacher.name)
+    shards, folder = open_pairs(data.train, data.index), cache_folder(data, teacher.name)
     model, config, _ = models.load(teacher.path)
     info = CacheInfo(
         schema="kd-cache/1",
@@ -75,7 +76,7 @@ def train_cell(cell: Cell, recipe: Recipe, data: Data, *, out: Path, runs: Path,
     """
     from filelock import FileLock
 
-    shards = PairShards(data.train)
+    shards = open_pairs(data.train, data.index)
     config = models.read_architecture(cell.architecture)
     cache = _cache_of(cell, recipe, data, shards)
     key = _key(cell, recipe, data, config, shards, cache)
@@ -105,14 +106,14 @@ def train_cell(cell: Cell, recipe: Recipe, data: Data, *, out: Path, runs: Path,
             progress=lambda done: progress(cell.name, done, recipe.steps),
         )
         if task.reads_text:
-            held_out = _pairs(data, PairShards(data.val), config, None)
+            held_out = _pairs(data, open_pairs(data.val, data.index), config, None)
             journal.metrics(recipe.steps, embed.validate(task.student, held_out))
         folder = _write(out / cell.name, work, task, config, journal, _tags(cell, data, key))
         shutil.rmtree(work)
     return folder
 
 
-def _cache_of(cell: Cell, recipe: Recipe, data: Data, shards: PairShards) -> TeacherCache | None:
+def _cache_of(cell: Cell, recipe: Recipe, data: Data, shards: Source) -> TeacherCache | None:
     if cell.teacher is None:
         return None
     cache = TeacherCache(cache_folder(data, cell.teacher))
@@ -127,9 +128,7 @@ def _cache_of(cell: Cell, recipe: Recipe, data: Data, shards: PairShards) -> Tea
     return cache
 
 
-def _key(
-    cell: Cell, recipe: Recipe, data: Data, config: Mapping, shards: PairShards, cache: TeacherCache | None
-) -> str:
+def _key(cell: Cell, recipe: Recipe, data: Data, config: Mapping, shards: Source, cache: TeacherCache | None) -> str:
     """A digest of all that the result depends on: a checkpoint is resumed only where all of it is the same."""
     parts = {
         "cell": cell.model_dump(mode="json"),
@@ -176,7 +175,7 @@ def _task(cell: Cell, recipe: Recipe, config: Mapping, cache: TeacherCache | Non
         )
 
 
-def _pairs(data: Data, shards: PairShards, config: Mapping, cache: TeacherCache | None) -> Pairs:
+def _pairs(data: Data, shards: Source, config: Mapping, cache: TeacherCache | None) -> Pairs:
     return Pairs(
         shards,
         models.preprocessing_of(config),
@@ -185,12 +184,13 @@ def _pairs(data: Data, shards: PairShards, config: Mapping, cache: TeacherCache 
         views=data.views,
         crop_area=data.crop_area,
         cache=cache,
+        bad_limit=data.bad_limit,
+        workers=data.workers,
+        timeout=data.timeout,
     )
 
 
-def _journal(
-    work: Path, cell: Cell, recipe: Recipe, data: Data, shards: PairShards, cache: TeacherCache | None
-) -> Journal:
+def _journal(work: Path, cell: Cell, recipe: Recipe, data: Data, shards: Source, cache: TeacherCache | None) -> Journal:
     checkpoint = work / "checkpoint.safetensors"
     params = {
         "kind": cell.kind,
@@ -207,7 +207,7 @@ def _journal(
         experiment="distill",
         name=cell.name,
         params=params,
-        datasets=[{"name": data.train.name, "digest": shards.digest, "path": str(data.train)}],
+        datasets=[{"name": data.name, "digest": shards.digest, "path": shards.name}],
         models=[cache.info.teacher] if cache else [],
         resume_step=_step_of(checkpoint) if checkpoint.exists() else 0,
     )
@@ -227,7 +227,7 @@ def _tags(cell: Cell, data: Data, key: str) -> dict[str, str]:
         "kd.arch": cell.id,
         "kd.teacher": cell.teacher or "none",
         "kd.recipe": cell.recipe,
-        "kd.data": data.train.name,
+        "kd.data": data.name,
         "kd.seed": str(cell.seed),
         "kd.inputs": key,
     }

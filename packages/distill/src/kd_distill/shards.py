@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from kd_distill.captions import MAX_BYTES, checked
 from kd_distill.index import Row, open_index, states
-from kd_distill.ledger import BadSample, Cause, Entry
+from kd_distill.ledger import BadSampleError, Cause, Entry
 from kd_distill.sources import IndexedPairs
 
 IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp")
@@ -20,13 +20,14 @@ class PairShards(IndexedPairs):
     """The pairs of all `*.tar` in a folder, in the order of shard names and keys.
 
     Args:
-        folder: Of the shards. `<shard>_stats.json` of img2dataset, where it is there, says how many pairs a shard must hold.
+        folder: Of the shards. `<shard>_stats.json` of img2dataset, where it is there, says how many pairs a shard must
+            hold.
         home: Where the index goes; None: beside the folder, in `<folder>.index`.
 
     Raises:
         FileNotFoundError: If the folder holds no shard or the shards no pair.
-        ValueError: If a shard holds more pairs than its manifest says, or is cut and has none, so that nobody knows how many
-            pairs are lost.
+        ValueError: If a shard holds more pairs than its manifest says, or is cut and has none, so that nobody knows
+            how many pairs are lost.
     """
 
     def __init__(self, folder: Path, home: Path | None = None) -> None:
@@ -71,32 +72,28 @@ def _expected(manifests: list[Path]) -> dict[str, int]:
 def _rows_of(shards: list[Path], expected: dict[str, int]) -> Iterator[Row | Entry]:
     """Pairs and ledger entries of all shards; the two together are as many as the manifests say."""
     for number, shard in enumerate(shards):
-        found, cut = 0, None
-        for row in _rows_of_one(number, shard):
-            if isinstance(row, Entry) and row.cause is Cause.TRUNCATED_TAR:
-                cut = row
-                continue
-            found += 1
-            yield row
-        yield from _lost(shard, found, expected.get(shard.name), cut)
+        contents = _contents(shard)
+        rows = [*contents.unusable, *_rows_of_one(number, shard.name, contents)]
+        yield from rows
+        yield from _lost(shard, len(rows), expected.get(shard.name), contents.cut)
     for name in sorted(expected.keys() - {s.name for s in shards}):
         for _ in range(expected[name]):
             yield Entry(name, "", Cause.LOST, "the shard is missing")
 
 
-def _lost(shard: Path, found: int, expected: int | None, cut: Entry | None) -> Iterator[Entry]:
+def _lost(shard: Path, found: int, expected: int | None, cut: str | None) -> Iterator[Entry]:
     if expected is None:
         if cut:
             raise ValueError(
-                f"{shard}: {cut.detail}, and no {shard.stem}_stats.json says how many pairs it should hold (found {found}). "
+                f"{shard}: {cut}, and no {shard.stem}_stats.json says how many pairs it should hold (found {found}). "
                 "Write it again, or remove it."
             )
         return
     if found > expected:
         raise ValueError(f"{shard}: expected {expected} pairs ({shard.stem}_stats.json), found {found}.")
-    cause, detail = (cut.cause, cut.detail) if cut else (Cause.LOST, f"expected {expected} pairs, found {found}")
+    cause = Cause.TRUNCATED_TAR if cut else Cause.LOST
     for _ in range(expected - found):
-        yield Entry(shard.name, "", cause, detail)
+        yield Entry(shard.name, "", cause, cut or f"expected {expected} pairs, found {found}")
 
 
 @dataclass
@@ -109,21 +106,18 @@ class _Contents:
     cut: str | None = None  # how the shard ends too early
 
 
-def _rows_of_one(number: int, shard: Path) -> Iterator[Row | Entry]:
-    contents = _contents(shard)
-    yield from contents.unusable
+def _rows_of_one(number: int, shard: str, contents: _Contents) -> Iterator[Row | Entry]:
     images, captions = contents.images, contents.captions
     for key in sorted(images.keys() | captions.keys()):
         if key not in images or key not in captions:
             cause = Cause.NO_IMAGE if key in captions else Cause.NO_CAPTION
-            yield Entry(shard.name, key, cause, "expected .jpg, .png or .webp and .txt of one key")
+            detail = "expected .jpg, .png or .webp and .txt of one key"
+            yield Entry(shard, key, Cause.TRUNCATED_TAR if contents.cut else cause, contents.cut or detail)
             continue
         try:
             yield Row(number, *images[key], key, checked(captions[key]))
-        except BadSample as bad:
-            yield Entry(shard.name, key, bad.cause, bad.detail)
-    if contents.cut:
-        yield Entry(shard.name, "", Cause.TRUNCATED_TAR, contents.cut)
+        except BadSampleError as bad:
+            yield Entry(shard, key, bad.cause, bad.detail)
 
 
 def _contents(shard: Path) -> _Contents:

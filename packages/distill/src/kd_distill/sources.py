@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from kd_distill.index import LEDGER, Index
-from kd_distill.ledger import BadSample, Entry, Ledger, refuse_too_many
+from kd_distill.ledger import BadSampleError, Entry, Ledger, refuse_too_many
 
 
 class Source(Protocol):
@@ -39,11 +39,11 @@ class Source(Protocol):
         """The image file of pair `index`, encoded.
 
         Raises:
-            BadSample: If this pair has none.
+            BadSampleError: If this pair has none.
             OSError: If the storage fails; that is not the pair's fault.
         """
 
-    def reject(self, index: int, bad: BadSample) -> None:
+    def reject(self, index: int, bad: BadSampleError) -> None:
         """Write into the ledger that pair `index` cannot be used."""
 
     def is_rejected(self, index: int) -> bool:
@@ -53,7 +53,7 @@ class Source(Protocol):
         """Pairs in the ledger by cause."""
 
     def refuse_too_many(self, limit: float) -> None:
-        """Raise TooManyBad where more than the share `limit` of the pairs, of any part, is in the ledger."""
+        """Raise TooManyBadError where more than the share `limit` of the pairs, of any part, is in the ledger."""
 
 
 class IndexedPairs:
@@ -61,12 +61,12 @@ class IndexedPairs:
 
     Raises:
         FileNotFoundError: If there is no pair at all.
-        TooManyBad: If there are pairs, and none can be used.
+        TooManyBadError: If there are pairs, and none can be used.
     """
 
     def __init__(self, name: str, index: Index) -> None:
         self.name, self.index, self.ledger = name, index, Ledger(index.folder / LEDGER)
-        self.parts = ((index.pairs, index.pairs),)
+        self.parts: tuple[tuple[int, int], ...] = ((index.pairs, index.pairs),)
         if not index.pairs and len(self.ledger):
             refuse_too_many(self.ledger, name, 0, 0.0)
         if not index.pairs:
@@ -77,7 +77,7 @@ class IndexedPairs:
 
     @property
     def digest(self) -> str:
-        return str(self.index.digest)
+        return self.index.digest
 
     def key(self, index: int) -> str:
         return self.index.keys.text(index)
@@ -92,7 +92,7 @@ class IndexedPairs:
     def file(self, index: int) -> str:
         """The file that the image of pair `index` is in."""
 
-    def reject(self, index: int, bad: BadSample) -> None:
+    def reject(self, index: int, bad: BadSampleError) -> None:
         self.ledger.add(Entry(self.file(index), self.key(index), bad.cause, bad.detail, index))
 
     def is_rejected(self, index: int) -> bool:
@@ -108,8 +108,8 @@ class IndexedPairs:
 class Mix:
     """Several sources one after the other, each shown `epochs` times in one epoch of the mix.
 
-    A source of n pairs gives exactly round(epochs * n) draws to each epoch, spread evenly over it (order.STRATUM). Half an epoch shows
-    half of its pairs in one epoch of the mix and the other half in the next.
+    A source of n pairs gives exactly round(epochs * n) draws to each epoch, spread evenly over it (order.STRATUM).
+    Half an epoch shows half of its pairs in one epoch of the mix and the other half in the next.
     """
 
     def __init__(self, sources: Sequence[Source], epochs: Sequence[float]) -> None:
@@ -144,7 +144,7 @@ class Mix:
         source, row = self._at(index)
         return source.image(row)
 
-    def reject(self, index: int, bad: BadSample) -> None:
+    def reject(self, index: int, bad: BadSampleError) -> None:
         source, row = self._at(index)
         source.reject(row, bad)
 

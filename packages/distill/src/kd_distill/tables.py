@@ -11,7 +11,7 @@ import numpy as np
 
 from kd_distill.captions import checked
 from kd_distill.index import Row, open_index, states
-from kd_distill.ledger import BadSample, Cause, Entry
+from kd_distill.ledger import BadSampleError, Cause, Entry
 from kd_distill.sources import IndexedPairs
 
 if TYPE_CHECKING:
@@ -24,40 +24,42 @@ def inside(root: Path, name: str) -> Path:
     """The file `name` below `root`, with all links followed.
 
     Raises:
-        BadSample: If it stands elsewhere, or there is no such file.
+        BadSampleError: If it stands elsewhere, or there is no such file.
     """
     home = root.resolve()
     try:
         path = (home / name).resolve()
-    except (OSError, ValueError) as error:  # a loop of links; a NUL byte
-        raise BadSample(Cause.UNSAFE, f"{name!r}: {error}") from None
+    except (OSError, RuntimeError, ValueError) as error:  # a loop of links; a NUL byte
+        raise BadSampleError(Cause.UNSAFE, f"{name!r}: {error}") from None
     if PurePosixPath(name).is_absolute() or not path.is_relative_to(home):
-        raise BadSample(Cause.UNSAFE, f"{name!r} is not below {root}")
+        raise BadSampleError(Cause.UNSAFE, f"{name!r} is not below {root}")
     if not path.is_file():
-        raise BadSample(Cause.MISSING, f"{name!r} below {root}")
+        raise BadSampleError(Cause.MISSING, f"{name!r} below {root}")
     return path
 
 
-def _row(number: int, start: int, file: str, name: bytes | None, key: str, caption: bytes | None) -> Row | Entry:
+def row_or_entry(
+    number: int, start: int, file: str, name: bytes | None, key: str, caption: bytes | None
+) -> Row | Entry:
     """The pair of one row, or why it is none. `name` is the image's path, None where the image is in the table."""
     try:
         if name is not None:
             text = name.decode("utf-8", errors="replace")
             if not text.strip():
-                raise BadSample(Cause.NO_IMAGE, "no path")
+                raise BadSampleError(Cause.NO_IMAGE, "no path")
             path = PurePosixPath(text)
             if path.is_absolute() or ".." in path.parts or b"\0" in name or "\ufffd" in text:
-                raise BadSample(Cause.UNSAFE, repr(text))
+                raise BadSampleError(Cause.UNSAFE, repr(text))
         return Row(number, start, 0, key, checked(caption))
-    except BadSample as bad:
+    except BadSampleError as bad:
         return Entry(file, key[:200], bad.cause, bad.detail)
 
 
 class PairTable(IndexedPairs):
     """Rows of a CSV or TSV file: the path of an image below `root`, and a caption.
 
-    Values are taken as they stand: no quoting, no word that means "missing". A row with another number of columns than the header goes
-    into the ledger.
+    Values are taken as they stand: no quoting, no word that means "missing". A row with another number of columns than
+    the header goes into the ledger.
 
     Args:
         file: UTF-8 with a header line.
@@ -118,21 +120,24 @@ def _rows_of_table(file: Path, separator: str, image: str, caption: str) -> Iter
     for batch in reader:
         for name, text in zip(*(column.to_pylist() for column in batch.columns), strict=True):
             key = f"{row}:{name.decode('utf-8', errors='replace')}"  # a path may come in several rows
-            yield _row(0, row, file.name, name, key, text)
+            yield row_or_entry(0, row, file.name, name, key, text)
             row += 1
     yield from bad
 
 
 def _need(file: Path, names: list[str], wanted: list[str]) -> None:
     if missing := [name for name in wanted if name not in names]:
-        raise ValueError(f"{file}: expected the columns {', '.join(wanted)}, found {', '.join(names)}; lacks {missing}.")
+        raise ValueError(
+            f"{file}: expected the columns {', '.join(wanted)}, found {', '.join(names)}; lacks {missing}."
+        )
 
 
 class PairParquet(IndexedPairs):
     """Rows of the `*.parquet` files of a folder, as `datasets` writes them: an image and a caption a row.
 
-    An image is a struct with `bytes` or `path`, the bytes themselves, or a path below `root`. A parquet file is read by row groups;
-    as many as fit into `KEPT_BYTES` stay in memory. Groups of more than a few hundred images make reading at random slow.
+    An image is a struct with `bytes` or `path`, the bytes themselves, or a path below `root`. A parquet file is read
+    by row groups; as many as fit into `KEPT_BYTES` stay in memory. Groups of more than a few hundred images make
+    reading at random slow.
 
     Args:
         folder: Of the files.
@@ -164,7 +169,7 @@ class PairParquet(IndexedPairs):
         if isinstance(value, dict):
             value = value.get("bytes") or value.get("path")
         if not value:
-            raise BadSample(Cause.NO_IMAGE, "neither bytes nor path")
+            raise BadSampleError(Cause.NO_IMAGE, "neither bytes nor path")
         if isinstance(value, bytes):
             return value
         return inside(self.root, str(value)).read_bytes()
@@ -208,5 +213,5 @@ def _rows_of_parquet(files: list[Path], image: str, caption: str) -> Iterator[Ro
             for batch in table.iter_batches(columns=[caption]):
                 for text in batch.column(0).to_pylist():
                     raw = text.encode() if isinstance(text, str) else text
-                    yield _row(number, row, file.name, None, f"{file.stem}:{row}", raw)
+                    yield row_or_entry(number, row, file.name, None, f"{file.stem}:{row}", raw)
                     row += 1

@@ -9,6 +9,7 @@ import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -61,33 +62,56 @@ def in_pixels(box: Box, width: int, height: int) -> tuple[int, int, int, int]:
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Side in pixels, mean and std of a model's input."""
+    """How a model wants its images.
+
+    Args:
+        size: Side in pixels.
+        mean: Of the three channels, on a scale of 0 to 1.
+        std: The same.
+        interpolation: Of the resizing, always with antialiasing.
+        resize_mode: What is seen of an image without a crop box: its central square (`shortest`, CLIP), or all of it
+            brought to the square (`squash`, SigLIP). A crop box is brought to the square for every model.
+    """
 
     size: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    resize_mode: Literal["shortest", "squash"] = "shortest"
 
     def __call__(
         self, images: Sequence[Image.Image | UInt8[Tensor, "3 h w"]], boxes: Sequence[Box | None]
     ) -> UInt8[Tensor, "b 3 size size"]:
-        """Each image's box (None: all of it) resized to the square, bicubic with antialiasing, channels last in memory.
+        """Each image's box resized to the square; without a box, what the model evaluates on (`resize_mode`).
 
-        Pixels differ from those of Pillow's resize by rounding only, one grey level.
+        Channels last in memory. Pixels differ from open_clip's, which are Pillow's, by rounding: one grey level.
         """
         out = torch.empty((len(images), self.size, self.size, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
         for row, image, box in zip(out, images, boxes, strict=True):
             pixels = image if isinstance(image, Tensor) else torch.from_numpy(np.array(image)).permute(2, 0, 1)
-            if box:
-                left, upper, right, lower = in_pixels(box, pixels.shape[2], pixels.shape[1])
-                pixels = pixels[:, upper:lower, left:right]
-            row.copy_(self._resized(pixels))
+            row.copy_(self._crop(pixels, box) if box else self._whole(pixels))
         return out
 
-    def _resized(self, pixels: UInt8[Tensor, "3 h w"]) -> UInt8[Tensor, "3 size size"]:
+    def _crop(self, pixels: UInt8[Tensor, "3 h w"], box: Box) -> UInt8[Tensor, "3 size size"]:
+        left, upper, right, lower = in_pixels(box, pixels.shape[2], pixels.shape[1])
+        return self._resized(pixels[:, upper:lower, left:right], self.size, self.size)
+
+    def _whole(self, pixels: UInt8[Tensor, "3 h w"]) -> UInt8[Tensor, "3 size size"]:
+        """As open_clip: the shorter side to `size`, the longer one to the whole pixel below, then the centre."""
+        short, long = sorted(pixels.shape[1:])
+        if self.resize_mode == "squash" or short == long:
+            return self._resized(pixels, self.size, self.size)
+        resized = int(self.size * long / short)
+        start = round((resized - self.size) / 2)
+        if pixels.shape[1] == short:
+            return self._resized(pixels, self.size, resized)[:, :, start : start + self.size]
+        return self._resized(pixels, resized, self.size)[:, start : start + self.size]
+
+    def _resized(self, pixels: UInt8[Tensor, "3 h w"], height: int, width: int) -> UInt8[Tensor, "3 height width"]:
         whole = pixels[None].contiguous(memory_format=torch.channels_last)  # the layout that the fast kernel wants
-        if whole.shape[2:] == (self.size, self.size):
+        if whole.shape[2:] == (height, width):
             return whole[0]
-        return F.interpolate(whole, (self.size, self.size), mode="bicubic", antialias=True, align_corners=False)[0]
+        return F.interpolate(whole, (height, width), mode=self.interpolation, antialias=True, align_corners=False)[0]
 
     def normalise(self, images: UInt8[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
         """Bytes to what the model reads, on the device that they are on."""

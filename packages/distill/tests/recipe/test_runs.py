@@ -1,6 +1,7 @@
 """Small real runs: from shards and parameters to registered encoders."""
 
 import json
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ from kd_distill.journal import read_journal, register
 from kd_distill.params import load_section
 from kd_distill.run import make_cache, train_cell
 from typer.testing import CliRunner
+
+from .conftest import write_shard
 
 pytestmark = pytest.mark.recipe
 TEACHER, STUDENT = "teacher-wide", "student-vit--wide--clip-kd"
@@ -190,15 +193,61 @@ def test_wrong_parameters_exit_with_two_before_any_work(project):
     assert not (project / "models").exists()
 
 
-def test_a_dry_run_writes_nothing(project):
+def test_a_dry_run_writes_nothing_but_the_index_of_the_pairs(project):
     before = sorted(project.iterdir())
     result = CliRunner().invoke(app, ["run", "--dry-run"])
     assert result.exit_code == 0
     assert "40 steps of 8 = 6.7 epochs" in result.output
-    assert sorted(project.iterdir()) == before
+    assert sorted(project.iterdir()) == sorted([*before, project / "pairs.index"])
 
 
 def runs_of(name: str) -> list[str]:
     experiment = tracking.client().get_experiment_by_name("distill")
     found = tracking.client().search_runs([experiment.experiment_id])
     return [r.info.run_id for r in found if r.info.run_name == name]
+
+
+def test_a_training_over_a_mix_with_bad_pairs_is_the_same_killed_or_not(project, monkeypatch):
+    """Two parts, one of them with a damaged image that is skipped; four threads; killed at step 7."""
+    write_shard(project / "more" / "00000.tar", 12)
+    damage(project / "more" / "00000.tar", 5)
+    text = (project / "params.yaml").read_text()
+    mix = "[{path: pairs}, {path: more, epochs: 2}]"
+    (project / "params.yaml").write_text(
+        text.replace("train: pairs,", f"train: {mix}, bad_limit: 0.1, workers: 4,").replace("steps: 40", "steps: 12")
+    )
+    monkeypatch.setattr(train, "SAVE_EVERY", 4)
+    whole = train_one(project, TEACHER, "whole")
+
+    def die_at_seven(what: str, done: int, of: int) -> None:
+        if done == 7:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_one(project, TEACHER, "resumed", progress=die_at_seven)
+    resumed = train_one(project, TEACHER, "resumed")
+    assert (whole / models.WEIGHTS).read_bytes() == (resumed / models.WEIGHTS).read_bytes()
+    ledger = next((project / "more.index").glob("*/ledger.jsonl"))
+    assert [json.loads(line)["key"] for line in ledger.read_text().splitlines()] == ["000000005"]
+
+
+def test_checking_the_data_counts_by_cause_and_exits_with_three_above_the_limit(project):
+    damage(project / "pairs" / "00000.tar", 5)
+    result = CliRunner().invoke(app, ["validate-data"])
+    assert result.exit_code == 3
+    assert "pairs: 48 pairs indexed, 1 cannot be used\n  1 damaged or truncated image\n" in result.output
+    assert "expected at most 1.00%" in result.output
+    result = CliRunner().invoke(app, ["validate-data", "--set", "data.bad_limit=0.05"])
+    assert result.exit_code == 0
+    result = CliRunner().invoke(app, ["run", "--cell", TEACHER])
+    assert result.exit_code == 3
+    assert "data.bad_limit" in result.output
+
+
+def damage(shard: Path, number: int) -> None:
+    """Zeros over the second half of an image; sizes and offsets stay."""
+    with tarfile.open(shard) as tar:
+        member = tar.getmember(f"{number:09d}.jpg")
+    content = bytearray(shard.read_bytes())
+    content[member.offset_data + member.size // 2 : member.offset_data + member.size] = bytes(-(-member.size // 2))
+    shard.write_bytes(content)
