@@ -170,7 +170,7 @@ class Pairs:
     def _usable(self, index: int) -> tuple[int, UInt8[Tensor, "3 h w"]]:
         """Pair `index` and its pixels, or those of the next pair that can be used."""
         total = len(self.shards)
-        for row in (np.arange(index, index + total) % total).tolist():
+        for row in (number % total for number in range(index, index + total)):
             if self.shards.is_rejected(row):
                 continue
             self._tried += 1

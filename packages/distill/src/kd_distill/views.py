@@ -108,9 +108,10 @@ class Preprocessing:
         return self._resized(pixels, resized, self.size)[:, start : start + self.size]
 
     def _resized(self, pixels: UInt8[Tensor, "3 h w"], height: int, width: int) -> UInt8[Tensor, "3 height width"]:
-        whole = pixels[None].contiguous(memory_format=torch.channels_last)  # the layout that the fast kernel wants
-        if whole.shape[2:] == (height, width):
-            return whole[0]
+        if pixels.shape[1:] == (height, width):
+            return pixels
+        # Rows of pixels one after the other, also for one image: the layout that the fast kernel wants and gives back.
+        whole = pixels.permute(1, 2, 0).contiguous()[None].permute(0, 3, 1, 2)
         return F.interpolate(whole, (height, width), mode=self.interpolation, antialias=True, align_corners=False)[0]
 
     def normalise(self, images: UInt8[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:

@@ -289,3 +289,43 @@ def test_threads_end_with_the_iterator():
     assert next(batches) == 0
     batches.close()
     assert threading.active_count() == before
+
+
+class Endless:
+    """A source of a billion pairs that are one picture; each third one is damaged."""
+
+    name, parts = "endless", ((10**9, 10**9),)
+
+    def __init__(self) -> None:
+        self.rejected: set[int] = set()
+
+    def __len__(self) -> int:
+        return 10**9
+
+    def key(self, index: int) -> str:
+        return str(index)
+
+    caption = key
+
+    def image(self, index: int) -> bytes:
+        return b"" if index % 3 == 0 else jpeg()
+
+    def reject(self, index: int, bad: Exception) -> None:
+        self.rejected.add(index)
+
+    def is_rejected(self, index: int) -> bool:
+        return index in self.rejected
+
+    def counts(self) -> dict[str, int]:
+        return {}
+
+    def refuse_too_many(self, limit: float) -> None:
+        pass
+
+
+def test_a_billion_pairs_need_no_list_of_a_billion():
+    """A list of them would not fit into memory."""
+    pairs = pairs_of(Endless(), bad_limit=0.5)
+    batch = steps(pairs, 10**8, 10**8 + 1)[0]
+    assert len(batch.keys) == 6
+    assert all(int(key) % 3 for key in batch.keys)
