@@ -45,12 +45,9 @@ def main() -> None:
     }
     for name, files in (("photos", photos), ("256 px", small), ("1024 px", large)):
         rate = rates[name]
-        print(
-            f"\n{name}: open_clip {rate['open_clip']:.0f}/s, here {rate['here']:.0f}/s, {rate['here'] / rate['open_clip']:.2f}x"
-        )
-        print(
-            f"  bound by the decoder alone: {rate['decoder']:.0f}/s; share reached {rate['here'] / rate['decoder']:.0%}"
-        )
+        ratio = rate["here"] / rate["open_clip"]
+        print(f"\n{name}: open_clip {rate['open_clip']:.0f}/s, here {rate['here']:.0f}/s, {ratio:.2f}x")
+        print(f"  bound by the decoder alone: {rate['decoder']:.0f}/s; {rate['here'] / rate['decoder']:.0%} reached")
         print(f"  with normalising to floats on the CPU: {rate['floats']:.0f}/s")
         draft = f"{rate['draft']:.0f}/s at {_quality(files, _drafted):.1f} dB"
         print(f"  PSNR to Pillow, 5th percentile: {_quality(files, _here):.1f} dB (Pillow's reduced decoding: {draft})")

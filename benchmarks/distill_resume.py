@@ -50,11 +50,8 @@ def _run(scratch: Path, pairs: int, rounds: int) -> None:
         places = [(m.offset_data, m.size) for m in tar if m.name.endswith("jpg")]
     index = open_index(scratch / "index", states(shards, scratch / "pairs"), "shards", lambda: _made_up(pairs, places))
     size = sum(f.stat().st_size for f in index.folder.iterdir())
-    print(
-        f"index of {pairs} pairs in {SHARDS} shards: {size / 1e6:.0f} MB, built in {time.perf_counter() - start:.0f} s; ",
-        end="",
-    )
-    print(f"load {os.getloadavg()[0]:.1f}")
+    print(f"index of {pairs} pairs in {SHARDS} shards: {size / 1e6:.0f} MB, ", end="")
+    print(f"built in {time.perf_counter() - start:.0f} s; load {os.getloadavg()[0]:.1f}")
     _first_batch(scratch, 0, 8)  # imports of the decoder
     total = pairs // BATCH * 32  # steps of 32 epochs
     slowest, list_seconds = 0.0, float("inf")
