@@ -30,6 +30,7 @@ class Data(Params):
         None, description="Folder of the indexes of the pairs; without it each is beside its data."
     )
     bad_limit: float = Field(0.01, ge=0, lt=1, description="Largest share of the pairs that cannot be used.")
+    pretokenise: bool = Field(True, description="Compute the token ids of all captions once, and keep them.")
     workers: int = Field(1, ge=1, description="Threads that read and decode.")
     timeout: float = Field(300.0, gt=0, allow_inf_nan=False, description="Seconds to wait for one batch.")
 

@@ -111,27 +111,30 @@ def open_index(
     """The index of `files` below `home`; built from `rows` where there is none of files in this state.
 
     Args:
-        home: Folder of the indexes of one set of files; of older states none is kept.
+        home: Folder of the indexes of one set of files; of its older states none is kept.
         files: What the index is of.
         options: What else it depends on (names of columns, ...), as JSON can hold it.
         rows: Reads the files: usable pairs in storage order, and ledger entries of the others.
     """
     from filelock import FileLock
 
-    text = json.dumps([SCHEMA, [asdict(f) for f in files], options], sort_keys=True)
-    folder = home / hashlib.sha256(text.encode()).hexdigest()[:24]
+    kind = _digest([SCHEMA, options])[:8]
+    folder = home / f"{kind}-{_digest([asdict(file) for file in files])[:16]}"
     if not (folder / DESCRIPTION).is_file():
-        home.mkdir(parents=True, exist_ok=True)
+        try:
+            home.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ValueError(f"{home}: the index cannot be written ({error}); name a folder in data.index.") from None
         with FileLock(home / "lock"):  # ranks that start together build one
             if not (folder / DESCRIPTION).is_file():
-                _remove(p for p in home.iterdir() if p.is_dir())
+                for older in home.glob(f"{kind}-*"):
+                    shutil.rmtree(older, ignore_errors=True)
                 _build(folder, files, rows())
     return Index(folder)
 
 
-def _remove(folders: Iterable[Path]) -> None:
-    for folder in list(folders):
-        shutil.rmtree(folder, ignore_errors=True)
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def _build(folder: Path, files: Sequence[FileState], rows: Iterable[Row | Entry]) -> None:

@@ -15,10 +15,10 @@ from kd_distill.decode import decode
 from kd_distill.ledger import BadSampleError, TooManyBadError, refuse_too_frequent
 from kd_distill.order import Order
 from kd_distill.sources import Source
+from kd_distill.tokens import Rows, Tokenizer, batch_of
 from kd_distill.views import Box, Preprocessing, crop_box
 
 KEPT_BYTES = 2 << 30
-Tokenizer = Callable[[list[str]], Tensor]
 Views = int | np.ndarray | None  # of all rows, of each row, or whole images
 
 
@@ -53,6 +53,7 @@ class Pairs:
         shards: Where the pairs are.
         preprocessing: Of the model.
         tokenize: Captions to token ids of the model.
+        tokens: The ids of all captions by `tokenize`, where they were computed before (`shards.tokens(tokenize)`).
         seed: Of the crops. Two models that share it see the same crops.
         views: Number of different crops of an image; pass e over a source shows view e modulo `views`.
         crop_area: Smallest share of the image in a crop.
@@ -76,6 +77,7 @@ class Pairs:
         views: int,
         crop_area: float,
         cache: TeacherCache | None = None,
+        tokens: Rows | None = None,
         others: Sequence[tuple[Preprocessing, Tokenizer]] = (),
         bad_limit: float = 0.01,
         workers: int = 1,
@@ -84,13 +86,17 @@ class Pairs:
         self.shards, self.preprocessing, self.tokenize, self.cache = shards, preprocessing, tokenize, cache
         self.seed, self.views, self.crop_area, self.others = seed, views, crop_area, tuple(others)
         self.bad_limit, self.workers, self.timeout = bad_limit, workers, timeout
-        self._images = Images(shards)
+        self._images, self._tokens = Images(shards), tokens
         self._tried = self._failed = 0
         shards.refuse_too_many(bad_limit)
 
     def __len__(self) -> int:
         """Samples in one epoch."""
         return sum(draws for _, draws in self.shards.parts)
+
+    def bad(self) -> dict[str, float]:
+        """Pairs in the ledger by cause, as metrics `data/bad/<cause>`."""
+        return {f"data/bad/{cause}": float(count) for cause, count in self.shards.counts().items()}
 
     def batch(self, indices: np.ndarray, view: Views) -> Batch:
         """The pairs `indices` in crop `view` (of all rows, or one a row), or as whole images where `view` is None."""
@@ -101,9 +107,10 @@ class Pairs:
         if views is not None:
             boxes = [crop_box(self.seed, int(v), int(i), self.crop_area) for v, i in zip(views, rows, strict=True)]
         captions = [self.shards.caption(int(i)) for i in rows]
+        known = None if self._tokens is None else [self._tokens[int(i)] for i in rows]
         return Batch(
             self.preprocessing(images, boxes),
-            self.tokenize(captions),
+            self.tokenize(captions) if known is None else batch_of(known, self.tokenize),
             (_targets(self.cache, rows, views),) if self.cache and views is not None else (),
             tuple(self.shards.key(int(i)) for i in rows),
             tuple(Rendering(look(images, boxes), tokenize(captions)) for look, tokenize in self.others),

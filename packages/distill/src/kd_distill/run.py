@@ -105,6 +105,8 @@ def train_cell(cell: Cell, recipe: Recipe, data: Data, *, out: Path, runs: Path,
             log=journal.metrics,
             progress=lambda done: progress(cell.name, done, recipe.steps),
         )
+        if bad := pairs.bad():
+            journal.metrics(recipe.steps, bad)
         if task.reads_text:
             held_out = _pairs(data, open_pairs(data.val, data.index), config, None)
             journal.metrics(recipe.steps, embed.validate(task.student, held_out))
@@ -176,10 +178,12 @@ def _task(cell: Cell, recipe: Recipe, config: Mapping, cache: TeacherCache | Non
 
 
 def _pairs(data: Data, shards: Source, config: Mapping, cache: TeacherCache | None) -> Pairs:
+    tokenize = models.Tokenize(config)
     return Pairs(
         shards,
         models.preprocessing_of(config),
-        models.Tokenize(config),
+        tokenize,
+        tokens=shards.tokens(tokenize) if data.pretokenise else None,
         seed=CROP_SEED,
         views=data.views,
         crop_area=data.crop_area,

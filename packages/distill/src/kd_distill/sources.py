@@ -10,6 +10,7 @@ import numpy as np
 
 from kd_distill.index import LEDGER, Index
 from kd_distill.ledger import BadSampleError, Entry, Ledger, refuse_too_many
+from kd_distill.tokens import Rows, Tokenizer, open_tokens
 
 
 class Source(Protocol):
@@ -34,6 +35,9 @@ class Source(Protocol):
 
     def caption(self, index: int) -> str:
         """The caption of pair `index`."""
+
+    def tokens(self, tokenize: Tokenizer) -> Rows:
+        """The token ids of all captions, see `kd_distill.tokens`."""
 
     def image(self, index: int) -> bytes:
         """The image file of pair `index`, encoded.
@@ -84,6 +88,9 @@ class IndexedPairs:
 
     def caption(self, index: int) -> str:
         return self.index.captions.text(index)
+
+    def tokens(self, tokenize: Tokenizer) -> Rows:
+        return open_tokens(self.index.folder, tokenize, self.caption, len(self))
 
     @abstractmethod
     def image(self, index: int) -> bytes: ...
@@ -140,6 +147,9 @@ class Mix:
         source, row = self._at(index)
         return source.caption(row)
 
+    def tokens(self, tokenize: Tokenizer) -> Rows:
+        return _Joined([source.tokens(tokenize) for source in self.sources], self._starts)
+
     def image(self, index: int) -> bytes:
         source, row = self._at(index)
         return source.image(row)
@@ -158,3 +168,14 @@ class Mix:
     def refuse_too_many(self, limit: float) -> None:
         for source in self.sources:
             source.refuse_too_many(limit)
+
+
+class _Joined:
+    """Rows of several parts under the numbers of a mix."""
+
+    def __init__(self, parts: Sequence[Rows], starts: np.ndarray) -> None:
+        self._parts, self._starts = parts, starts
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        part = int(np.searchsorted(self._starts, index, side="right")) - 1
+        return self._parts[part][index - int(self._starts[part])]

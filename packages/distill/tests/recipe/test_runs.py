@@ -227,6 +227,8 @@ def test_a_training_over_a_mix_with_bad_pairs_is_the_same_killed_or_not(project,
         train_one(project, TEACHER, "resumed", progress=die_at_seven)
     resumed = train_one(project, TEACHER, "resumed")
     assert (whole / models.WEIGHTS).read_bytes() == (resumed / models.WEIGHTS).read_bytes()
+    metrics = [e["values"] for e in read_journal(resumed / "journal.jsonl") if e["event"] == "metrics"]
+    assert {"data/bad/damaged or truncated image": 1.0} in metrics
     ledger = next((project / "more.index").glob("*/ledger.jsonl"))
     assert [json.loads(line)["key"] for line in ledger.read_text().splitlines()] == ["000000005"]
 

@@ -79,6 +79,19 @@ def test_line_ends_of_both_kinds_are_read(images, newline):
     assert (source.caption(1), source.image(1)) == ("a cat", jpeg(1))
 
 
+def test_two_columns_of_captions_of_one_file_have_two_indexes(images):
+    text = "title\tlong\tfilepath\na dog\ta very large dog\timages/0.jpg\n"
+    table(images, text)
+    first, second = (
+        PairTable(images / "pairs.tsv", root=None, separator="\t", image="filepath", caption=name)
+        for name in ("title", "long")
+    )
+    assert (first.caption(0), second.caption(0)) == ("a dog", "a very large dog")
+    assert first.index.folder != second.index.folder
+    assert first.index.folder.is_dir()
+    assert second.index.folder.is_dir()
+
+
 def test_a_path_may_come_with_several_captions(images):
     source = table(images, "title\tfilepath\na dog\timages/0.jpg\nthe dog\timages/0.jpg\n")
     assert source.image(0) == source.image(1) == jpeg(0)
