@@ -4,8 +4,8 @@
 
 Both sides read the same JPEGs from memory, in one thread, interleaved; times are CPU time of the thread, the least of
 several rounds. open_clip's side ends in normalised floats, as there; this package's in bytes, which are normalised on
-the device. Three kinds of files: the photos as they are, the same with a short side of 256 pixels (what shards hold
-that were resized once), and mosaics of 1,024 pixels made of them, because web photos are often that large.
+the device. Kinds of files: the photos as they are, the same with a short side of 256 pixels (what shards hold that were
+resized once), and mosaics of them of 1,024 and 1,536 pixels, because web photos are often that large.
 """
 
 import argparse
@@ -33,17 +33,15 @@ def main() -> None:
     torch.set_num_threads(1)
     photos = _photos(options.photos, options.count)
     small = [_resized(data, 256) for data in photos]
-    large = [_mosaic(photos, start) for start in range(0, min(len(photos), 36), 3)]
+    kinds = {"photos": photos, "256 px": small}
+    kinds |= {f"{256 * tiles} px": [_mosaic(photos, start, tiles) for start in range(0, 36, 3)] for tiles in (4, 6)}
     print(
         f"{len(photos)} photos of at least {_side(photos)} pixels, {np.mean([len(p) for p in photos]) / 1e3:.0f} kB; ",
         end="",
     )
     print(f"load {os.getloadavg()[0]:.1f}, torch {torch.__version__}, one thread")
-    rates = {
-        name: _rates(files, options.rounds)
-        for name, files in (("photos", photos), ("256 px", small), ("1024 px", large))
-    }
-    for name, files in (("photos", photos), ("256 px", small), ("1024 px", large)):
+    rates = {name: _rates(files, options.rounds) for name, files in kinds.items()}
+    for name, files in kinds.items():
         rate = rates[name]
         ratio = rate["here"] / rate["open_clip"]
         print(f"\n{name}: open_clip {rate['open_clip']:.0f}/s, here {rate['here']:.0f}/s, {ratio:.2f}x")
@@ -102,11 +100,13 @@ def _resized(data: bytes, short: int) -> bytes:
     return _jpeg(image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC))
 
 
-def _mosaic(photos: list[bytes], start: int) -> bytes:
-    out = Image.new("RGB", (1024, 1024))
-    for number in range(16):
+def _mosaic(photos: list[bytes], start: int, tiles: int) -> bytes:
+    """The middles of tiles x tiles photos side by side, as sharp as they are."""
+    out = Image.new("RGB", (256 * tiles, 256 * tiles))
+    for number in range(tiles**2):
         tile = Image.open(io.BytesIO(photos[(start + number) % len(photos)])).convert("RGB")
-        out.paste(tile, (number % 4 * 256, number // 4 * 256))
+        left, upper = (tile.width - 256) // 2, (tile.height - 256) // 2
+        out.paste(tile.crop((left, upper, left + 256, upper + 256)), (number % tiles * 256, number // tiles * 256))
     return _jpeg(out)
 
 
