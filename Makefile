@@ -13,7 +13,7 @@ export WDS_SECURE = 1
 export HF_HUB_OFFLINE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint check ui clean wheels study real constraints
+.PHONY: help setup demo test faults lint check ui clean wheels study real constraints
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -34,6 +34,9 @@ demo: setup ## run the study on the embedded world and say where to look
 
 test: setup ## all tests, the whole pipeline at its smallest sizes among them
 	@$(BIN)/python -m pytest -q -n 2 --dist loadgroup
+
+faults: setup ## the long tests of faults: hundreds of kills, disks that fill up, servers that hang
+	@$(BIN)/python -m pytest -q -m faults packages
 
 lint: setup
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports && $(BIN)/mypy packages/*/src pipeline world

@@ -8,6 +8,7 @@ USERS = {
     "params.py": ("distill", "vlm", "evalsuite", "analysis"),
     "tracking.py": ("distill", "vlm", "evalsuite", "analysis"),
     "journal.py": ("distill", "vlm"),
+    "shipping.py": ("distill", "vlm"),
 }
 
 

@@ -3,10 +3,12 @@
 This file is the same in every package; its source is contract/shared/tracking.py.
 """
 
+import contextlib
 import functools
 import hashlib
 import json
 import os
+import sqlite3
 import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,6 +19,7 @@ from typing import Any
 JOURNAL = "journal.jsonl"
 NOT_DIGESTED = {JOURNAL, "MLmodel", "registered_model_meta"}  # the last two are MLflow's own
 ROOT_MARK = ".dvc"
+COMPLETE = "kd.complete"  # tag of a run whose parameters and inputs are all there
 
 
 class IntegrityError(RuntimeError):
@@ -177,11 +180,16 @@ def run_of(start: Mapping[str, Any]) -> str:
     """The run with this key, made if there is none."""
     experiment_id = _experiment(start["experiment"])
     found = client().search_runs([experiment_id], f"tags.`kd.key` = '{start['key']}'", max_results=1)
-    if found:
+    if found and COMPLETE in found[0].data.tags:
         return str(found[0].info.run_id)
     entities = import_mlflow().entities
     tags = {**start["tags"], "kd.key": start["key"]}
-    run_id = client().create_run(experiment_id, start_time=start["time"], tags=tags, run_name=start["name"]).info.run_id
+    run = (
+        found[0]  # whoever made it did not come to the end of this function
+        if found
+        else client().create_run(experiment_id, start_time=start["time"], tags=tags, run_name=start["name"])
+    )
+    run_id = run.info.run_id
     client().log_batch(run_id, params=[entities.Param(k, v) for k, v in start["params"].items()])
     datasets = [
         entities.DatasetInput(
@@ -194,6 +202,7 @@ def run_of(start: Mapping[str, Any]) -> str:
     models = [entities.LoggedModelInput(i) for i in model_ids if i]
     if datasets or models:
         client().log_inputs(run_id, datasets=datasets, models=models)
+    client().set_tag(run_id, COMPLETE, "true")
     return str(run_id)
 
 
@@ -211,16 +220,21 @@ def uri() -> str:
 
 @functools.cache
 def client() -> Any:
-    """A client of the tracking server; a missing SQLite database is made once, under a lock."""
+    """A client of the tracking server. The tables of a SQLite database are made by one process at a time."""
     mlflow = import_mlflow()
     address = uri()
     mlflow.set_tracking_uri(address)
-    made = mlflow.MlflowClient(address)
-    if address.startswith("sqlite:///") and not Path(address.removeprefix("sqlite:///")).exists():
-        from filelock import FileLock
+    if not address.startswith("sqlite:///"):
+        return mlflow.MlflowClient(address)
+    from filelock import FileLock
 
-        with FileLock(address.removeprefix("sqlite:///") + ".lock"):
-            made.search_experiments(max_results=1)
+    file = Path(address.removeprefix("sqlite:///"))
+    with FileLock(f"{file}.lock"):
+        if not file.exists():
+            with contextlib.closing(sqlite3.connect(file)) as database:
+                database.execute("PRAGMA journal_mode=WAL")  # readers and the writer do not wait for each other
+        made = mlflow.MlflowClient(address)  # makes the tables, or migrates them
+        made.search_experiments(max_results=1)
     return made
 
 

@@ -26,30 +26,17 @@ Runs = Annotated[Path, typer.Option(help="Folder for checkpoints of unfinished r
 @contextmanager
 def _errors() -> Iterator[None]:
     """Exceptions to one message and the exit code of contract/README.md."""
-    from filelock import Timeout
+    from kd_distill.exits import exit_code
 
-    from kd_distill.ahead import StalledError
-    from kd_distill.ledger import TooManyBadError
-    from kd_distill.tracking import IntegrityError
-
-    codes = (
-        (TooManyBadError, 3),
-        (IntegrityError, 5),
-        (FloatingPointError, 4),
-        (Timeout, 7),
-        (StalledError, 75),
-        ((ValueError, FileNotFoundError), 2),
-    )
     try:
         yield
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
-        for kind, code in codes:
-            if isinstance(error, kind):
-                typer.echo(str(error), err=True)
-                raise typer.Exit(code) from None
-        raise
+        if (code := exit_code(error)) is None:
+            raise
+        typer.echo(str(error), err=True)
+        raise typer.Exit(code) from None
 
 
 @contextmanager
@@ -94,6 +81,9 @@ def run(
     runs: Runs = Path("runs"),
     overrides: Overrides = [],  # noqa: B006
     dry_run: DryRun = False,
+    fork: Annotated[
+        bool, typer.Option("--fork", help="Go on with an unfinished run under changed parameters, as a run of its own.")
+    ] = False,
 ) -> None:
     """Train encoders: teachers, students with a teacher, students without."""
     with _errors():
@@ -111,7 +101,9 @@ def run(
             if not cell:
                 run_all(chosen, section.recipes, section.data, out=out, runs=runs, progress=progress)
             for one in chosen.values() if cell else ():
-                train_cell(one, section.recipes[one.recipe], section.data, out=out, runs=runs, progress=progress)
+                train_cell(
+                    one, section.recipes[one.recipe], section.data, out=out, runs=runs, progress=progress, fork=fork
+                )
 
 
 def _show_plan(section, chosen) -> None:  # noqa: ANN001
@@ -122,10 +114,11 @@ def _show_plan(section, chosen) -> None:  # noqa: ANN001
     per_epoch = sum(draws for _, draws in shards.parts)
     for name, cell in chosen.items():
         recipe, embed_dim = section.recipes[cell.recipe], read_architecture(cell.architecture)["embed_dim"]
-        epochs = recipe.steps * recipe.batch_size / per_epoch
+        steps, _ = recipe.length(per_epoch)
+        epochs = steps * recipe.batch_size / per_epoch
         typer.echo(
             f"{name}: {cell.architecture} (width {embed_dim}), teacher {cell.teacher or 'none'}, "
-            f"losses {dict(recipe.losses)}, {recipe.steps} steps of {recipe.batch_size} = {epochs:.1f} epochs"
+            f"losses {dict(recipe.losses)}, {steps} steps of {recipe.batch_size} = {epochs:.1f} epochs"
         )
 
 
@@ -200,6 +193,16 @@ def register(
         for folder in folders:
             model = register_folder(folder, refs and refs / f"{folder.name}.json")
             typer.echo(f"{model.name} {model.sha256[:12]}")
+
+
+@app.command(epilog="Example: distill sync runs models")
+def sync(folders: Annotated[list[Path], typer.Argument(help="Looked through for journals.")]) -> None:
+    """Send MLflow what it lacks of the journals in folders: after it was down, or from another machine."""
+    with _errors():
+        from kd_distill.shipping import send_all
+
+        for name, events in send_all(folders):
+            typer.echo(f"{name}: {events} events sent")
 
 
 @app.command("architectures")

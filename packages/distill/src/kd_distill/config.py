@@ -13,6 +13,8 @@ from kd_distill.losses import PATCH_TERMS, TEACHER_TERMS, TERMS
 from kd_distill.params import Params
 from kd_distill.recipes import recipe_named
 
+ENDLESS = 1 << 60  # steps
+
 
 class Data(Params):
     """Image-text pairs and how they are seen."""
@@ -21,6 +23,7 @@ class Data(Params):
         description="Folder of webdataset shards, img2dataset layout; or a list of parts, which are mixed."
     )
     val: Path | list[Part] = Field(description="Held-out pairs, in the same forms.")
+    classes: Path | None = Field(None, description="Held-out labelled images for zero-shot accuracy (monitor_every).")
     views: int = Field(
         ge=1, description="Crops of each image; epoch e shows view e modulo views, a cache holds them all."
     )
@@ -87,15 +90,67 @@ class Recipe(Params):
     )
     loss_block: int | None = Field(256, gt=0, description="Rows of logits in memory at once; none for all.")
     tower_chunk: int | None = Field(None, gt=0, description="Pairs that the towers take at once; none for all.")
-    batch_size: int = Field(gt=1)
-    steps: int = Field(gt=0)
+    batch_size: int = Field(gt=1, description="Pairs of a step, over all ranks together.")
+    steps: int | None = Field(None, gt=0, description="Length of the run; or give epochs.")
+    epochs: float | None = Field(None, gt=0, allow_inf_nan=False, description="Length of the run; or give steps.")
     warmup: int = Field(ge=0, description="Steps of linear warmup before the cosine.")
-    lr: float = Field(gt=0, description="Peak learning rate.")
-    weight_decay: float = Field(ge=0, description="On matrices; vectors and scalars have none.")
+    horizon: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Where the cosine would end, in the unit of the length; None: there.",
+    )
+    cooldown: int = Field(0, ge=0, description="Last steps, in which the rate falls linearly to zero.")
+    lr: float = Field(gt=0, allow_inf_nan=False, description="Peak learning rate.")
+    weight_decay: float = Field(ge=0, allow_inf_nan=False, description="On matrices; vectors and scalars have none.")
     betas: tuple[float, float] = (0.9, 0.98)
-    clip_norm: float = Field(1.0, gt=0, description="Largest norm of the gradient of student and heads together.")
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="Of the towers; losses are always in fp32.")
+    eps: float = Field(1e-6, gt=0, allow_inf_nan=False, description="AdamW's.")
+    clip_norm: float = Field(
+        1.0, gt=0, allow_inf_nan=False, description="Largest norm of the gradient of student and heads together."
+    )
+    ema: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Decay of a moving average of the weights, which is then the model that is written.",
+    )
+    precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="Of the towers; losses are always in fp32.")
+    compile: bool = Field(False, description="torch.compile the towers.")
     freeze: tuple[Tower, ...] = Field((), max_length=1, description="The tower that stays as it is, see freeze.py.")
+    channels_last: bool | None = Field(None, description="Memory layout of the image tower; None: where it is timm's.")
+
+    # what follows does not change the result
+    save_every_steps: int | None = Field(None, gt=0, description="Steps between checkpoints; None: by time alone.")
+    save_every_seconds: float = Field(300.0, gt=0, allow_inf_nan=False, description="Seconds between checkpoints.")
+    keep: int = Field(2, ge=1, description="Checkpoints that are kept.")
+    log_every: int = Field(25, gt=0, description="Steps between two lines of the journal.")
+    monitor_every: int | None = Field(None, gt=0, description="Steps between measurements of the student as it is.")
+    export_epochs: tuple[int, ...] = Field((), description="Epochs after which the encoder is written as a model too.")
+
+    def step_after(self, epochs: float, samples: int) -> int:
+        """The step with which so many epochs of `samples` end; batches cross the border between epochs."""
+        return math.ceil(epochs * samples / self.batch_size)
+
+    def length(self, samples: int) -> tuple[int, int | None]:
+        """(steps of the run, step where its cosine ends or None) where an epoch has `samples`."""
+        if self.steps is not None:
+            return self.steps, None if self.horizon is None else round(self.horizon)
+        horizon = None if self.horizon is None else self.step_after(self.horizon, samples)
+        return self.step_after(self.epochs or 0, samples), horizon
+
+    @model_validator(mode="after")
+    def _length_fits(self) -> Self:
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError(f"expected either steps or epochs, got steps {self.steps}, epochs {self.epochs}")
+        if self.horizon is not None and self.horizon < (self.steps or self.epochs or 0):
+            raise ValueError(f"horizon: expected at least the length of the run, got {self.horizon:g}")
+        if self.steps is not None and self.warmup + self.cooldown > self.steps:
+            raise ValueError(f"warmup {self.warmup} and cooldown {self.cooldown} do not fit into {self.steps} steps")
+        if any(e < 1 or (self.epochs is not None and e > self.epochs) for e in self.export_epochs):
+            raise ValueError(f"export_epochs: expected epochs of the run, got {list(self.export_epochs)}")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas: expected two numbers in [0, 1), got {self.betas}")
+        return self
 
     def weights(self, *, patches: bool) -> dict[str, float | Ramp]:
         """Of the terms that are computed at some step, for teachers that give patch tokens or do not."""
@@ -116,7 +171,8 @@ class Recipe(Params):
         if others := set(self.losses_of_patches) - PATCH_TERMS:
             raise ValueError(f"losses_of_patches: {sorted(others)} read no patches; those are {sorted(PATCH_TERMS)}")
         weights = self.weights(patches=False)
-        for step in (0, self.steps - 1):  # ramps go one way: where some weight is above 0 at both ends, it always is
+        # ramps go one way: where some weight is above 0 at both ends, it always is
+        for step in (0, (self.steps or ENDLESS) - 1):
             if not any(weights_at(weights, step).values()):
                 raise ValueError(f"losses: expected at least one term of a weight above 0 at step {step}")
         return self
@@ -147,6 +203,10 @@ class Cell(Params):
         if self.kind == "teacher":
             return f"teacher-{self.id}{seed}"
         return f"student-{self.id}--{(self.teacher or 'none').removeprefix('teacher-')}--{self.recipe}{seed}"
+
+    def name_at(self, epoch: int) -> str:
+        """The registered name of the encoder as it is after an epoch."""
+        return f"{self.name}-e{epoch}"
 
 
 class DistillParams(Params):

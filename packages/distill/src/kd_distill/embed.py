@@ -7,7 +7,6 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from kd_distill.losses import contrastive
 from kd_distill.models import Clip, encode_text
 from kd_distill.pairs import Pairs
 
@@ -30,20 +29,3 @@ def embed_texts(model: Clip, pairs: Pairs) -> Iterator[tuple[int, Float[Tensor, 
     for row in range(0, len(pairs.shards), BATCH):
         captions = [pairs.shards.caption(i) for i in range(row, min(row + BATCH, len(pairs.shards)))]
         yield row, F.normalize(encode_text(model, pairs.tokenize(captions)).float(), dim=-1)
-
-
-@torch.inference_mode()
-def validate(model: Clip, pairs: Pairs) -> dict[str, float]:
-    """Contrastive loss in nats and recall@1 in both directions over all held-out pairs at once, whole images."""
-    was_training = model.training
-    model.eval()
-    image = torch.cat([z for _, z in embed_images(model, pairs, None)])
-    text = torch.cat([z for _, z in embed_texts(model, pairs)])
-    model.train(was_training)
-    logits = model.logit_scale.exp() * image @ text.T
-    labels = torch.arange(len(logits))
-    return {
-        "val/loss": contrastive(logits).item(),
-        "val/image_to_text_r1": (logits.argmax(1) == labels).float().mean().item(),
-        "val/text_to_image_r1": (logits.argmax(0) == labels).float().mean().item(),
-    }

@@ -1,30 +1,33 @@
-"""The journal of a training: one JSON line an event, next to the weights.
+"""The journal of a training: one JSON line an event, next to the weights, on the disk before the training goes on.
 
-It is enough to rebuild the MLflow run and the registered model when the tracking database is lost.
+The file is the record; MLflow is sent a copy by a thread, so that a server that is down, slow or locked costs the
+training nothing. The file is enough to rebuild the MLflow run and the registered model.
 This file is the same in every package that trains; its source is contract/shared/journal.py.
 """
 
 import json
+import os
 import shutil
 import sys
-import time
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .tracking import JOURNAL, Model, client, digest, import_mlflow, log_metrics, now_ms, provenance, run_of, version_of
+from .shipping import Shipper, read_journal, send
+from .tracking import JOURNAL, Model, client, digest, import_mlflow, now_ms, provenance, run_of, version_of
 
-MIRROR_SECONDS = 5.0
+FINISH_SECONDS = 5.0  # that the end of a training waits for MLflow
+
+__all__ = ["Journal", "read_journal", "register", "save_model"]
 
 
 class Journal:
-    """The record of one training: a file first, mirrored to MLflow every few seconds."""
+    """The record of one training: a file first, sent to MLflow every few seconds."""
 
     def __init__(self, path: Path, start: dict[str, Any]) -> None:
         self.path, self.start = path, start
-        self._pending: list[dict[str, Any]] = []
-        self._mirrored = time.monotonic()
+        self._shipper = Shipper(path)
 
     @classmethod
     def open(
@@ -58,7 +61,7 @@ class Journal:
             kept = [
                 e for e in events if e["event"] == "start" or (e["event"] == "metrics" and e["step"] <= resume_step)
             ]
-            path.write_text("".join(json.dumps(e) + "\n" for e in kept))
+            _replace(path, "".join(json.dumps(e) + "\n" for e in kept))
             return cls(path, kept[0])
         start = {
             "event": "start",
@@ -72,45 +75,47 @@ class Journal:
             "datasets": [dict(d) for d in datasets],
             "models": [dict(m) for m in models],
         }
-        path.write_text(json.dumps(start) + "\n")
+        _replace(path, json.dumps(start) + "\n")
         return cls(path, start)
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         """Record `values` at `step`."""
-        event = {"event": "metrics", "step": step, "time": now_ms(), "values": {k: float(v) for k, v in values.items()}}
-        self._append(event)
-        self._pending.append(event)
-        if time.monotonic() - self._mirrored > MIRROR_SECONDS:
-            self._mirror()
+        values = {k: float(v) for k, v in values.items()}
+        self._append({"event": "metrics", "step": step, "time": now_ms(), "values": values})
+        self._shipper.wake()
+
+    def copy_with_model(self, path: Path, *, kind: str, name: str, tags: Mapping[str, str]) -> None:
+        """Write the journal so far to `path`, for a folder that is the model `name` before the training ends."""
+        shutil.copy(self.path, path)
+        _append(path, {"event": "model", "kind": kind, "name": name, "tags": {k: str(v) for k, v in tags.items()}})
 
     def finish(self, *, kind: str, name: str, tags: Mapping[str, str]) -> None:
         """Record that the folder which holds this journal is the model `name`; `tags` describe it."""
         self._append({"event": "model", "kind": kind, "name": name, "tags": {k: str(v) for k, v in tags.items()}})
         self._append({"event": "end", "status": "FINISHED", "time": now_ms()})
-        self._mirror()
+        self.close()
+
+    def close(self, seconds: float = FINISH_SECONDS) -> None:
+        """Write no more; wait at most `seconds` for MLflow. What it did not take, `register` or `sync` sends."""
+        self._shipper.finish(seconds)
 
     def _append(self, event: Mapping[str, Any]) -> None:
-        with self.path.open("a") as file:
-            file.write(json.dumps(event) + "\n")
-            file.flush()
-
-    def _mirror(self) -> None:
-        run_id = run_of(self.start)
-        log_metrics(run_id, self._pending)
-        self._pending, self._mirrored = [], time.monotonic()
+        _append(self.path, event)
 
 
-def read_journal(path: Path) -> list[dict[str, Any]]:
-    """The events of a journal; a last line that a kill cut short is dropped."""
-    events = []
-    for line in path.read_text().splitlines():
-        try:
-            events.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    if not events or events[0].get("schema") != "kd-journal/1":
-        raise ValueError(f"{path} is not a journal of schema kd-journal/1.")
-    return events
+def _append(path: Path, event: Mapping[str, Any]) -> None:
+    with path.open("a") as file:
+        file.write(json.dumps(event) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _replace(path: Path, text: str) -> None:
+    part = path.with_suffix(".part")
+    part.write_text(text)
+    with part.open("rb") as file:
+        os.fsync(file.fileno())
+    part.replace(path)
 
 
 def register(folder: Path, ref_path: Path | None = None) -> Model:
@@ -119,10 +124,8 @@ def register(folder: Path, ref_path: Path | None = None) -> Model:
     declared = next((e for e in events if e["event"] == "model"), None)
     if declared is None:
         raise ValueError(f"{folder / JOURNAL} does not say which model this is: the training did not end.")
+    send(folder / JOURNAL)
     run_id = run_of(events[0])
-    if client().get_run(run_id).info.status != "FINISHED":
-        log_metrics(run_id, _not_logged(run_id, [e for e in events if e["event"] == "metrics"]))
-        client().set_terminated(run_id, "FINISHED", end_time=events[-1].get("time"))
     model = Model(folder, declared["kind"], declared["name"], digest(folder))
     if version_of(model.name, model.sha256) is None:
         _register_version(model, declared["tags"], run_id, events[0]["params"])
@@ -130,18 +133,6 @@ def register(folder: Path, ref_path: Path | None = None) -> Model:
         ref_path.parent.mkdir(parents=True, exist_ok=True)
         ref_path.write_text(json.dumps(model.ref, indent=1) + "\n")
     return model
-
-
-def _not_logged(run_id: str, events: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    logged: dict[str, set[int]] = {}
-    for key in {k for e in events for k in e["values"]}:
-        logged[key] = {m.step for m in client().get_metric_history(run_id, key)}
-    lacking: list[Mapping[str, Any]] = []
-    for event in events:
-        values = {k: v for k, v in event["values"].items() if event["step"] not in logged[k]}
-        if values:
-            lacking.append({**event, "values": values})
-    return lacking
 
 
 def _register_version(model: Model, tags: Mapping[str, str], run_id: str, params: Mapping[str, str]) -> None:

@@ -204,6 +204,12 @@ def parameters(model: Clip) -> tuple[int, int]:
     return image, sum(p.numel() for p in model.parameters()) - image - scalars
 
 
+def compile_towers(model: Clip) -> None:
+    """torch.compile the image tower and the text transformer in place; names of weights stay."""
+    model.visual.compile()
+    (model.transformer if hasattr(model, "transformer") else model.text).compile()
+
+
 def describe(model: Clip, config: Mapping[str, Any]) -> dict[str, str]:
     """What stands in the model's tags: parameter count in millions, width, patch tokens of the image tower."""
     rows, columns, _ = patch_grid(config)

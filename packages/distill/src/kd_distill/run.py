@@ -1,30 +1,40 @@
 """One cell from its parameters to the folder of a registered encoder, and one teacher's cache."""
 
 import dataclasses
-import hashlib
-import json
-import shutil
+import logging
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import torch
 
 from kd_distill import doctor, embed, models
 from kd_distill.cache import CacheInfo, TeacherCache, write_cache
 from kd_distill.config import Cell, Data, Ramp, Recipe, weights_at
+from kd_distill.distributed import Ranks, joined
 from kd_distill.formats import open_pairs
 from kd_distill.freeze import freeze
-from kd_distill.journal import Journal, read_journal, register
+from kd_distill.heads import TeacherHeads
+from kd_distill.journal import register
+from kd_distill.lineage import WITHOUT_EFFECT, Inputs, inputs_of
+from kd_distill.lock import sole_writer
 from kd_distill.losses import PATCH_TERMS, TEACHER_TERMS, TEXT_TERMS
 from kd_distill.losses.terms import Options
+from kd_distill.monitors import Measure
+from kd_distill.optim import average_of, build_optimizer
 from kd_distill.pairs import Pairs
+from kd_distill.session import Origin, digest_of, start, work_folder
 from kd_distill.sources import Source
+from kd_distill.state import TrainingState
 from kd_distill.task import DistillationTask
 from kd_distill.towers import patch_grid
-from kd_distill.tracking import JOURNAL, Model, resolve
+from kd_distill.tracking import Model, resolve
 from kd_distill.train import train
+from kd_distill.zeroshot import read_labelled
 
+log = logging.getLogger(__name__)
 CROP_SEED = 0  # crops are one for all cells, so that one cache serves them all
 Progress = Callable[[str, int, int], None]  # (what, done, of)
 
@@ -66,52 +76,56 @@ def make_cache(data: Data, teacher: Model, progress: Progress) -> Path:
     return folder
 
 
-def train_cell(cell: Cell, recipe: Recipe, data: Data, *, out: Path, runs: Path, progress: Progress) -> Path:
-    """Train one cell into `out`/<name>; killed and called again it goes on where its checkpoint stands.
+def train_cell(
+    cell: Cell, recipe: Recipe, data: Data, *, out: Path, runs: Path, progress: Progress, fork: bool = False
+) -> Path:
+    """Train one cell into `out`/<name>; killed and called again it goes on where its last checkpoint stands.
 
-    A folder that was trained from the same inputs is kept as it is.
+    A folder that was trained from the same inputs is kept as it is. Under torchrun all ranks call this; the first
+    writes.
+
+    Args:
+        fork: Go on with an unfinished run although parameters have changed, as a run of its own.
 
     Raises:
-        Timeout: (filelock) If the same cell is being trained by another process.
+        LockHeldError: If another process writes the same folder.
+        ValueError: If an unfinished run has other parameters.
     """
-    from filelock import FileLock
-
-    shards = open_pairs(data.train, data.index)
-    config = models.read_architecture(cell.architecture)
+    shards, config = open_pairs(data.train, data.index), models.read_architecture(cell.architecture)
     cache = _cache_of(cell, recipe, data, shards)
-    key = _key(cell, recipe, data, config, shards, cache)
-    if _inputs_of(out / cell.name) == key:
-        return out / cell.name
-    work = runs / f"{cell.name}-{key[:12]}"
-    work.mkdir(parents=True, exist_ok=True)
-    with FileLock(work / "lock", timeout=0):
-        task = _task(cell, recipe, config, cache)
-        pairs = _pairs(data, shards, config, cache)
-        journal = _journal(work, cell, recipe, data, shards, cache)
-        train(
-            task,
-            pairs,
-            weights=partial(weights_at, _weights(recipe, cache)),
-            tower_chunk=recipe.tower_chunk,
-            steps=recipe.steps,
-            batch_size=recipe.batch_size,
-            seed=cell.seed,
-            lr=recipe.lr,
-            warmup=recipe.warmup,
-            weight_decay=recipe.weight_decay,
-            betas=recipe.betas,
-            clip_norm=recipe.clip_norm,
-            checkpoint=work / "checkpoint.safetensors",
-            log=journal.metrics,
-            progress=lambda done: progress(cell.name, done, recipe.steps),
-        )
-        if bad := pairs.bad():
-            journal.metrics(recipe.steps, bad)
-        if task.reads_text:
-            held_out = _pairs(data, open_pairs(data.val, data.index), config, None)
-            journal.metrics(recipe.steps, embed.validate(task.student, held_out))
-        folder = _write(out / cell.name, work, task, config, journal, _tags(cell, data, key))
-        shutil.rmtree(work)
+    inputs = _inputs(cell, recipe, data, config, shards, cache)
+    folder, work = out / cell.name, work_folder(runs, out, cell.name)
+    if digest_of(folder) == inputs.digest:
+        return folder
+    with joined() as ranks, sole_writer(folder) if ranks.first else nullcontext():
+        task, pairs = _task(cell, recipe, config, cache).to(ranks.device), _pairs(data, shards, config, cache)
+        origin = Origin(len(pairs), shards.name, [cache.info.teacher] if cache else [])
+        run = start(cell, recipe, data, inputs, origin, work, task, ranks, fork=fork)
+        state = _state(task, recipe, ranks)
+        encoder = task.student if state.average is None else state.average.module
+        measure = _measure(task, data, config, cache, ranks, recipe)
+        if recipe.compile:
+            models.compile_towers(task.student)
+        with run:
+            train(
+                task,
+                pairs,
+                run.plan,
+                weights=partial(weights_at, _weights(recipe, cache)),
+                tower_chunk=recipe.tower_chunk,
+                state=state,
+                checkpoints=run.checkpoints,
+                ranks=ranks,
+                log=run.log,
+                progress=lambda done: progress(cell.name, done, run.plan.schedule.steps),
+                monitor=lambda: measure(encoder),
+                export=lambda epoch: run.export(out / cell.name_at(epoch), encoder, config, epoch),
+            )
+            if ranks.first:
+                last = measure(encoder) if recipe.monitor_every else measure.validation(encoder)
+                run.log(run.plan.schedule.steps, last | pairs.bad())
+                run.finish(folder, encoder, config)
+        ranks.wait()
     return folder
 
 
@@ -130,18 +144,19 @@ def _cache_of(cell: Cell, recipe: Recipe, data: Data, shards: Source) -> Teacher
     return cache
 
 
-def _key(cell: Cell, recipe: Recipe, data: Data, config: Mapping, shards: Source, cache: TeacherCache | None) -> str:
-    """A digest of all that the result depends on: a checkpoint is resumed only where all of it is the same."""
-    parts = {
-        "cell": cell.model_dump(mode="json"),
-        "recipe": recipe.model_dump(mode="json"),
-        "views": [data.views, data.crop_area],
-        "architecture": config,
-        "data": shards.digest,
-        "teacher": cache.info.teacher["sha256"] if cache else None,
-        "init": resolve(cell.init.model).sha256 if cell.init else None,
-    }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+def _inputs(
+    cell: Cell, recipe: Recipe, data: Data, config: Mapping, shards: Source, cache: TeacherCache | None
+) -> Inputs:
+    """All that the result depends on."""
+    return inputs_of(
+        cell=cell.model_dump(mode="json"),
+        recipe=recipe.model_dump(mode="json", exclude=set(WITHOUT_EFFECT)),
+        views=[data.views, data.crop_area],
+        architecture=config,
+        data=shards.digest,
+        teacher=cache.info.teacher["sha256"] if cache else None,
+        init=resolve(cell.init.model).sha256 if cell.init else None,
+    )
 
 
 def _weights(recipe: Recipe, cache: TeacherCache | None) -> dict[str, float | Ramp]:
@@ -158,7 +173,8 @@ def _task(cell: Cell, recipe: Recipe, config: Mapping, cache: TeacherCache | Non
     if cell.init:
         models.take(student, resolve(cell.init.model).path, cell.init.towers)
     freeze(student, recipe.freeze)
-    if config["vision_cfg"].get("timm_model_name"):
+    convolutional = bool(config["vision_cfg"].get("timm_model_name"))
+    if convolutional if recipe.channels_last is None else recipe.channels_last:
         student = student.to(memory_format=torch.channels_last)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(cell.seed)  # noqa: TID251  the heads' initial weights
@@ -175,6 +191,14 @@ def _task(cell: Cell, recipe: Recipe, config: Mapping, cache: TeacherCache | Non
             seed=cell.seed,
             precision=recipe.precision,
         )
+
+
+def _state(task: DistillationTask, recipe: Recipe, ranks: Ranks) -> TrainingState:
+    optimizer = build_optimizer(
+        task, lr=recipe.lr, weight_decay=recipe.weight_decay, betas=recipe.betas, eps=recipe.eps
+    )
+    scaler = torch.amp.GradScaler(ranks.device.type, enabled=recipe.precision == "fp16")
+    return TrainingState(task, optimizer, scaler, average_of(task.student, recipe.ema))
 
 
 def _pairs(data: Data, shards: Source, config: Mapping, cache: TeacherCache | None) -> Pairs:
@@ -194,76 +218,32 @@ def _pairs(data: Data, shards: Source, config: Mapping, cache: TeacherCache | No
     )
 
 
-def _journal(work: Path, cell: Cell, recipe: Recipe, data: Data, shards: Source, cache: TeacherCache | None) -> Journal:
-    checkpoint = work / "checkpoint.safetensors"
-    params = {
-        "kind": cell.kind,
-        "architecture": cell.id,
-        "teacher": cell.teacher or "none",
-        "recipe": cell.recipe,
-        "seed": cell.seed,
-        **{key: json.dumps(v) if isinstance(v, dict) else v for key, v in recipe.model_dump(mode="json").items()},
-        "views": data.views,
-        "crop_area": data.crop_area,
-    }
-    return Journal.open(
-        work / JOURNAL,
-        experiment="distill",
-        name=cell.name,
-        params=params,
-        datasets=[{"name": data.name, "digest": shards.digest, "path": shards.name}],
-        models=[cache.info.teacher] if cache else [],
-        resume_step=_step_of(checkpoint) if checkpoint.exists() else 0,
+def _measure(
+    task: DistillationTask, data: Data, config: Mapping, cache: TeacherCache | None, ranks: Ranks, recipe: Recipe
+) -> Measure:
+    """What is measured while training; the teacher is asked only where something is."""
+    held_out = _pairs(data, open_pairs(data.val, data.index), config, None)
+    watched = bool(recipe.monitor_every) and ranks.first
+    return Measure(
+        task,
+        held_out,
+        ranks.device,
+        task.reads_text,
+        labelled=read_labelled(data.classes, held_out.preprocessing) if watched and data.classes else None,
+        teacher=_held_out_targets(data, cache) if watched and cache else None,
+        project=cast(TeacherHeads, task.heads[cache.teacher.name]).image if cache else None,
     )
 
 
-def _step_of(checkpoint: Path) -> int:
-    from safetensors import safe_open
-
-    with safe_open(str(checkpoint), "pt") as file:
-        return int(file.metadata()["step"])
-
-
-def _tags(cell: Cell, data: Data, key: str) -> dict[str, str]:
-    """What the registry says of the model, apart from what can be seen on it."""
-    return {
-        "kd.kind": cell.kind,
-        "kd.arch": cell.id,
-        "kd.teacher": cell.teacher or "none",
-        "kd.recipe": cell.recipe,
-        "kd.data": data.name,
-        "kd.seed": str(cell.seed),
-        "kd.inputs": key,
-    }
-
-
-def _inputs_of(folder: Path) -> str | None:
-    """The digest of the inputs that a finished model folder was trained from."""
-    if not (folder / JOURNAL).is_file():
+def _held_out_targets(data: Data, cache: TeacherCache) -> torch.Tensor | None:
+    """The teacher's embeddings of the held-out images; None for one of which only embeddings are here."""
+    try:
+        model, config, _ = models.load(resolve(cache.info.teacher).path)
+    except FileNotFoundError as error:
+        log.warning("No cosine and CKA to the teacher during training: %s", error)
         return None
-    declared = [e for e in read_journal(folder / JOURNAL) if e["event"] == "model"]
-    return declared[0]["tags"].get("kd.inputs") if declared else None
-
-
-def _write(
-    folder: Path,
-    work: Path,
-    task: DistillationTask,
-    config: Mapping,
-    journal: Journal,
-    tags: dict[str, str],
-) -> Path:
-    """The model folder, as a whole or not at all."""
-    part = folder.with_name(folder.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    models.save(part, task.student, config)
-    kind = tags.pop("kd.kind")
-    journal.finish(kind=kind, name=folder.name, tags=tags | models.describe(task.student, config))
-    shutil.copy(work / JOURNAL, part / JOURNAL)
-    shutil.rmtree(folder, ignore_errors=True)
-    part.rename(folder)
-    return folder
+    pairs = _pairs(data, open_pairs(data.val, data.index), config, None)
+    return torch.cat([z for _, z in embed.embed_images(model, pairs, None)])
 
 
 def run_all(
@@ -273,4 +253,7 @@ def run_all(
     for cell in cells.values():
         if cell.teacher and not (cache_folder(data, cell.teacher) / "cache.json").is_file():
             make_cache(data, resolve(f"models:/{cell.teacher}@candidate"), progress)
-        register(train_cell(cell, recipes[cell.recipe], data, out=out, runs=runs, progress=progress))
+        recipe = recipes[cell.recipe]
+        folder = train_cell(cell, recipe, data, out=out, runs=runs, progress=progress)
+        for model in (*(out / cell.name_at(epoch) for epoch in recipe.export_epochs), folder):
+            register(model)

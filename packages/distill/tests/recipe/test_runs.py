@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from kd_distill import models, tracking, train
+from kd_distill import models, tracking
 from kd_distill.cli import app
 from kd_distill.config import DistillParams
 from kd_distill.journal import read_journal, register
@@ -23,6 +23,12 @@ TEACHER, STUDENT = "teacher-wide", "student-vit--wide--clip-kd"
 
 def quiet(what: str, done: int, of: int) -> None:
     assert 0 < done <= of, what
+
+
+def replace_in_params(project: Path, before: str, after: str) -> None:
+    text = (project / "params.yaml").read_text()
+    assert before in text
+    (project / "params.yaml").write_text(text.replace(before, after))
 
 
 def section(project: Path) -> DistillParams:
@@ -92,8 +98,8 @@ def test_open_clip_loads_the_folder_and_gives_the_same_embeddings(project, teach
         torch.testing.assert_close(models.encode_text(ours, tokens), theirs.encode_text(full), atol=1e-6, rtol=0)
 
 
-def test_a_run_that_was_killed_goes_on_and_ends_bit_for_bit_like_one_that_was_not(project, cached, monkeypatch):
-    monkeypatch.setattr(train, "SAVE_EVERY", 4)
+def test_a_run_that_was_killed_goes_on_and_ends_bit_for_bit_like_one_that_was_not(project, cached):
+    replace_in_params(project, "steps: 12,", "steps: 12, save_every_steps: 4,")
     whole = train_one(project, STUDENT, "whole")
 
     def die_at_seven(what: str, done: int, of: int) -> None:
@@ -207,16 +213,17 @@ def runs_of(name: str) -> list[str]:
     return [r.info.run_id for r in found if r.info.run_name == name]
 
 
-def test_a_training_over_a_mix_with_bad_pairs_is_the_same_killed_or_not(project, monkeypatch):
+def test_a_training_over_a_mix_with_bad_pairs_is_the_same_killed_or_not(project):
     """Two parts, one of them with a damaged image that is skipped; four threads; killed at step 7."""
     write_shard(project / "more" / "00000.tar", 12)
     damage(project / "more" / "00000.tar", 5)
     text = (project / "params.yaml").read_text()
     mix = "[{path: pairs}, {path: more, epochs: 2}]"
     (project / "params.yaml").write_text(
-        text.replace("train: pairs,", f"train: {mix}, bad_limit: 0.1, workers: 4,").replace("steps: 40", "steps: 12")
+        text.replace("train: pairs,", f"train: {mix}, bad_limit: 0.1, workers: 4,").replace(
+            "steps: 40", "steps: 12, save_every_steps: 4"
+        )
     )
-    monkeypatch.setattr(train, "SAVE_EVERY", 4)
     whole = train_one(project, TEACHER, "whole")
 
     def die_at_seven(what: str, done: int, of: int) -> None:

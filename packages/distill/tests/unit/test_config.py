@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-from kd_distill.config import DistillParams
+from kd_distill.config import Cell, DistillParams, Recipe
 from kd_distill.params import ParamsError, load_section
 
 GOOD = """\
@@ -94,3 +94,78 @@ def test_freezing_a_tower_that_nothing_initialises_is_refused(tmp_path):
 def test_freezing_both_towers_is_refused(tmp_path):
     with pytest.raises(ParamsError, match="at most 1"):
         load(tmp_path, GOOD.replace("fd: 2000}", "fd: 2000}, freeze: [text, image]"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("recipes.pretrain.lr=-1", "greater than 0"),
+        ("recipes.pretrain.lr=0", "greater than 0"),
+        ("recipes.pretrain.lr=.nan", "finite number"),
+        ("recipes.pretrain.lr=.inf", "finite number"),
+        ("recipes.pretrain.lr=fast", "valid number"),
+        ("recipes.pretrain.weight_decay=-0.1", "greater than or equal to 0"),
+        ("recipes.pretrain.weight_decay=.inf", "finite number"),
+        ("recipes.pretrain.batch_size=0", "greater than 1"),
+        ("recipes.pretrain.batch_size=1", "greater than 1"),
+        ("recipes.pretrain.batch_size=-3", "greater than 1"),
+        ("recipes.pretrain.batch_size=8.5", "valid integer"),
+        ("recipes.pretrain.steps=0", "greater than 0"),
+        ("recipes.pretrain.steps=null", "either steps or epochs"),
+        ("recipes.pretrain.epochs=3", "either steps or epochs"),
+        ("recipes.pretrain.epochs=.nan", "greater than 0|finite number"),
+        ("recipes.pretrain.epochs=-1", "greater than 0"),
+        ("recipes.pretrain.warmup=-1", "greater than or equal to 0"),
+        ("recipes.pretrain.warmup=100", "do not fit into 4 steps"),
+        ("recipes.pretrain.cooldown=4", "do not fit into 4 steps"),
+        ("recipes.pretrain.horizon=2", "at least the length"),
+        ("recipes.pretrain.horizon=.inf", "finite number"),
+        ("recipes.pretrain.betas=[0.9]", "at least 2|Field required|missing"),
+        ("recipes.pretrain.betas=[0.9, 1.0]", r"two numbers in \[0, 1\)"),
+        ("recipes.pretrain.betas=[.nan, 0.9]", r"two numbers in \[0, 1\)"),
+        ("recipes.pretrain.eps=0", "greater than 0"),
+        ("recipes.pretrain.clip_norm=0", "greater than 0"),
+        ("recipes.pretrain.clip_norm=.nan", "greater than 0|finite number"),
+        ("recipes.pretrain.ema=1", "less than 1"),
+        ("recipes.pretrain.ema=-0.5", "greater than 0"),
+        ("recipes.pretrain.precision=fp8", "'fp32', 'bf16' or 'fp16'"),
+        ("recipes.pretrain.compile=perhaps", "valid boolean"),
+        ("recipes.pretrain.channels_last=2", "valid boolean"),
+        ("recipes.pretrain.save_every_steps=0", "greater than 0"),
+        ("recipes.pretrain.save_every_seconds=0", "greater than 0"),
+        ("recipes.pretrain.save_every_seconds=.inf", "finite number"),
+        ("recipes.pretrain.keep=0", "greater than or equal to 1"),
+        ("recipes.pretrain.log_every=0", "greater than 0"),
+        ("recipes.pretrain.monitor_every=0", "greater than 0"),
+        ("recipes.pretrain.export_epochs=[0]", "epochs of the run"),
+        ("recipes.pretrain.export_epochs=[one]", "valid integer"),
+        ("recipes.pretrain.losses={}", "at least one term"),
+        ("recipes.pretrain.losses={task: heavy}", "valid number"),
+        ("recipes.pretrain.learning_rate=1", "unknown key"),
+        ("data.views=0", "greater than or equal to 1"),
+        ("data.crop_area=0", "greater than 0"),
+        ("data.crop_area=1.5", "less than or equal to 1"),
+        ("data.trian=here", "did you mean 'train'"),
+        ("from_scratch.teacher-small.seed=-1", "greater than or equal to 0"),
+        ("from_scratch.teacher-small.kind=pupil", "'teacher' or 'student'"),
+        ("from_scratch.teacher-small.id=a/b", "match pattern"),
+        ("from_scratch.teacher-small.recipe=none", "unknown 'none'"),
+    ],
+)
+def test_a_wrong_value_is_refused_and_says_what_is_expected(tmp_path, change, message):
+    with pytest.raises(ParamsError, match=message) as caught:
+        load(tmp_path, GOOD, change)
+    assert "distill" in str(caught.value)
+
+
+def test_an_epoch_ends_with_the_step_that_sees_its_last_sample():
+    recipe = Recipe(losses={"task": 1}, batch_size=8, epochs=2.5, horizon=4, warmup=0, lr=1e-3, weight_decay=0)
+    assert recipe.length(50) == (16, 25)  # 125 and 200 samples
+    assert [recipe.step_after(epoch, 50) for epoch in (1, 2)] == [7, 13]
+    recipe = Recipe(losses={"task": 1}, batch_size=8, steps=7, warmup=0, lr=1e-3, weight_decay=0)
+    assert recipe.length(50) == (7, None)
+
+
+def test_the_name_of_an_epochs_encoder_comes_after_the_seed():
+    cell = Cell(kind="student", id="vit", architecture="a", recipe="r", teacher="teacher-x", seed=2)
+    assert cell.name_at(8) == "student-vit--x--r-s2-e8"

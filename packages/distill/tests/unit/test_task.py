@@ -5,8 +5,8 @@ import pytest
 import torch
 from kd_distill.batch import Batch, Targets
 from kd_distill.losses import TERMS, feature_distillation, table
+from kd_distill.optim import build_optimizer
 from kd_distill.task import DistillationTask, loss_and_gradients
-from kd_distill.train import build_optimizer
 from safetensors.torch import load_file, save_file
 
 from ..reference.tiny import TEACHERS, batch_of, gradients, task_of, weights_of
@@ -26,7 +26,7 @@ def train(task: DistillationTask, optimizer: torch.optim.Optimizer, steps: range
 
 
 def optimizer_of(task: DistillationTask) -> torch.optim.Optimizer:
-    return build_optimizer(task, lr=1e-2, weight_decay=0.1, betas=(0.9, 0.98))
+    return build_optimizer(task, lr=1e-2, weight_decay=0.1, betas=(0.9, 0.98), eps=1e-6)
 
 
 def test_fd_image_is_the_image_half_of_fd():

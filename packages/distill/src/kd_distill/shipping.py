@@ -1,0 +1,180 @@
+"""Sending a journal to MLflow: what the server lacks, once, however often it fails in between.
+
+This file is the same in every package that trains; its source is contract/shared/shipping.py.
+"""
+
+import json
+import logging
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from .tracking import JOURNAL, client, log_metrics, run_of, uri
+
+SECONDS = 5.0  # between two messages
+LONGEST_PAUSE = 60.0  # between two attempts while the server does not answer
+LOCK_SECONDS = 60.0  # to wait for another sender of the same journal
+REQUEST = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "20", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}  # MLflow's own: 120 s, 7 times
+
+log = logging.getLogger(__name__)
+
+
+class UnreachableError(ConnectionError):
+    """MLflow does not answer; nothing is lost, and the same command later sends it."""
+
+
+def read_journal(path: Path) -> list[dict[str, Any]]:
+    """The events of a journal; a last line that a kill cut short is dropped."""
+    events = []
+    for line in path.read_text().splitlines():
+        try:
+            events.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    if not events or events[0].get("schema") != "kd-journal/1":
+        raise ValueError(f"{path} is not a journal of schema kd-journal/1.")
+    return events
+
+
+def send(path: Path) -> int:
+    """Make MLflow hold all that a journal says of its run; returns how many events it lacked.
+
+    Raises:
+        Exception: Whatever MLflow raises where it does not answer; call again later.
+    """
+    return _Sender(path).send()
+
+
+def send_all(folders: Sequence[Path]) -> Iterator[tuple[str, int]]:
+    """`send` every journal below `folders`; yields the name of each run and how many events MLflow lacked.
+
+    Raises:
+        FileNotFoundError: If there is no journal.
+        UnreachableError: If MLflow does not answer.
+    """
+    journals = sorted(path for folder in folders for path in folder.rglob(JOURNAL))
+    if not journals:
+        raise FileNotFoundError(f"Expected journals below {', '.join(map(str, folders))}, found no {JOURNAL}.")
+    for path in journals:
+        try:
+            lacked = send(path)
+        except (ValueError, FileNotFoundError):
+            raise
+        except Exception as error:  # MLflow raises many kinds
+            raise UnreachableError(f"MLflow ({uri()}) does not take {path}; try again later: {error}") from error
+        yield read_journal(path)[0]["name"], lacked
+
+
+class _Sender:
+    """Knows how much of a growing journal the server has."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.run_id, self._key = path, "", ""
+        self._offset = 0  # bytes of the journal that the server has
+        self._sure = False  # whether nothing behind the offset can have arrived: not after a start, not after a failure
+
+    def send(self) -> int:
+        with self.path.open("rb") as file:
+            file.seek(self._offset)
+            data = file.read()
+        data = data[: data.rfind(b"\n") + 1]  # the writer may be in the middle of a line
+        events = [json.loads(line) for line in data.splitlines()]
+        if not events:
+            return 0
+        sure, self._sure = self._sure, False
+        self._key = self._key or events[0]["key"]
+        with FileLock(Path(tempfile.gettempdir()) / f"kd-journal-{self._key}.lock", timeout=LOCK_SECONDS):
+            lacked = self._deliver(events, sure)
+        self._offset, self._sure = self._offset + len(data), True
+        return lacked
+
+    def _deliver(self, events: Sequence[Mapping[str, Any]], sure: bool) -> int:
+        self.run_id = self.run_id or run_of(events[0])
+        metrics: Sequence[Mapping[str, Any]] = [e for e in events if e["event"] == "metrics"]
+        ended = [e for e in events if e["event"] == "end"]
+        if sure or client().get_run(self.run_id).info.status != "FINISHED":
+            metrics = metrics if sure else _not_logged(self.run_id, metrics)
+            log_metrics(self.run_id, metrics)
+            if ended:
+                client().set_terminated(self.run_id, "FINISHED", end_time=ended[0].get("time"))
+            return len(metrics)
+        return 0
+
+
+def _not_logged(run_id: str, events: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The events without the values whose step the run already has: a killed training repeats steps."""
+    logged: dict[str, set[int]] = {}
+    for key in {k for e in events for k in e["values"]}:
+        logged[key] = {m.step for m in client().get_metric_history(run_id, key)}
+    lacking: list[Mapping[str, Any]] = []
+    for event in events:
+        values = {k: v for k, v in event["values"].items() if event["step"] not in logged[k]}
+        if values:
+            lacking.append({**event, "values": values})
+    return lacking
+
+
+class Shipper:
+    """A thread that sends a journal while it grows. It never raises, and nobody waits for it but `finish`."""
+
+    def __init__(self, path: Path) -> None:
+        self._sender = _Sender(path)
+        self._wake, self._ending = threading.Event(), threading.Event()
+        self._deadline = float("inf")
+        self._thread: threading.Thread | None = None
+
+    def wake(self) -> None:
+        """There is something to send; returns at once."""
+        if self._thread is None:
+            for name, value in REQUEST.items():
+                os.environ.setdefault(name, value)
+            self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
+            self._thread.start()
+        self._wake.set()
+
+    def finish(self, seconds: float) -> bool:
+        """Wait at most `seconds` for the rest to arrive; whether it did. What did not stays in the journal."""
+        self._deadline = time.monotonic() + seconds
+        self._ending.set()
+        self.wake()
+        assert self._thread  # noqa: S101  wake made it
+        self._thread.join(seconds)
+        if self._thread.is_alive():
+            log.warning("MLflow (%s) has not taken all of the run yet; `sync` or `register` sends the rest.", uri())
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        pause = SECONDS
+        while True:
+            self._wake.wait()
+            self._wake.clear()
+            ending = self._ending.is_set()
+            try:
+                self._sender.send()
+                pause = SECONDS
+                if ending:
+                    return
+            except FileNotFoundError:  # the run is over and its folder removed
+                return
+            except Exception as error:  # MLflow raises many kinds, and none may reach the training
+                if pause == SECONDS:
+                    log.warning("MLflow (%s) does not answer; the journal goes on and is sent later: %s", uri(), error)
+                if time.monotonic() > self._deadline:
+                    return
+                pause = min(2 * pause, LONGEST_PAUSE)
+                self._wake.set()
+            self._rest(pause)
+
+    def _rest(self, seconds: float) -> None:
+        """Pause; not longer than a moment once the training ends."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until and not self._ending.wait(min(seconds, 0.5)):
+            pass
+        if self._ending.is_set():
+            time.sleep(0.2)
