@@ -1,5 +1,6 @@
 """The command `distill`: parse, call, report."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,7 +54,9 @@ def _progress():  # noqa: ANN202
     )
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True)) as bars:
+    columns = (*columns, TimeElapsedColumn(), TimeRemainingColumn())
+    first = os.environ.get("RANK", "0") == "0"
+    with Progress(*columns, console=Console(stderr=True), disable=not first) as bars:
         known: dict[str, int] = {}
 
         def update(what: str, done: int, of: int) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import sqlite3
 import subprocess
@@ -196,7 +197,7 @@ def server(tmp_path):
             except OSError:
                 time.sleep(0.2)
         yield port
-        os.killpg(up.pid, 15)
+        os.killpg(up.pid, signal.SIGKILL)  # asked politely, it waits for open connections
 
 
 @pytest.mark.faults
