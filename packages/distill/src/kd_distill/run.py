@@ -123,7 +123,8 @@ def train_cell(
             )
             if ranks.first:
                 last = measure(encoder) if recipe.monitor_every else measure.validation(encoder)
-                run.log(run.plan.schedule.steps, last | pairs.bad())
+                for values in (last, pairs.bad()):
+                    run.log(run.plan.schedule.steps, values)
                 run.finish(folder, encoder, config)
         ranks.wait()
     return folder
