@@ -1,6 +1,8 @@
 """What one step sees: pairs as the student reads them, and what its teachers say of the same views."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
@@ -56,3 +58,12 @@ class Batch:
     teachers: tuple[Targets, ...] = ()
     keys: tuple[str, ...] = ()
     others: tuple[Rendering, ...] = ()
+
+
+class Stream(Protocol):
+    """What a training takes its batches from."""
+
+    def steps(
+        self, start: int, stop: int, *, batch_size: int, order_seed: int, rank: int = 0, world: int = 1
+    ) -> Iterator[Batch]:
+        """This rank's part of the batches of steps `start` to `stop`."""

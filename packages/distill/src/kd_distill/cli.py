@@ -1,12 +1,13 @@
 """The command `distill`: parse, call, report."""
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -120,7 +121,7 @@ def _show_plan(section, chosen) -> None:  # noqa: ANN001
         steps, _ = recipe.length(per_epoch)
         epochs = steps * recipe.batch_size / per_epoch
         typer.echo(
-            f"{name}: {cell.architecture} (width {embed_dim}), teacher {cell.teacher or 'none'}, "
+            f"{name}: {cell.architecture} (width {embed_dim}), teacher {'+'.join(cell.teachers) or 'none'}, "
             f"losses {dict(recipe.losses)}, {steps} steps of {recipe.batch_size} = {epochs:.1f} epochs"
         )
 
@@ -147,20 +148,58 @@ def validate_data(params: ParamsFile = Path("params.yaml"), overrides: Overrides
             source.refuse_too_many(data.bad_limit)
 
 
-@app.command(epilog="Example: distill cache --params params.yaml --teacher refs/teacher-small.json")
+@app.command(epilog="Example: distill cache --params params.yaml --teacher refs/teacher-small.json --shard 2/4")
 def cache(
     teacher: Annotated[str, typer.Option(help="Reference file, models:/name or folder.")],
+    patches: Annotated[
+        bool, typer.Option("--patches", help="Keep patch tokens too, for the losses that read them.")
+    ] = False,
+    precision: Annotated[Literal["fp32", "bf16", "fp16"], typer.Option(help="Of the teacher's towers.")] = "fp32",
+    shard: Annotated[
+        str, typer.Option(metavar="I/N", help="This process does every N-th file, from the I-th on.")
+    ] = "1/1",
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Put it in the place of a cache of something else.")
+    ] = False,
     params: ParamsFile = Path("params.yaml"),
     overrides: Overrides = [],  # noqa: B006
 ) -> None:
-    """Embed all pairs with a teacher, once for all of its students."""
+    """Embed all pairs with a teacher, once for all of its students; called again it computes what is missing."""
     with _errors():
-        section = _load(params, overrides)
-        from kd_distill.run import make_cache
+        section, part = _load(params, overrides), re.fullmatch(r"(\d+)/(\d+)", shard)
+        if part is None:
+            raise ValueError(f"--shard: expected I/N, for example 2/4, got {shard!r}.")
+        from kd_distill.teaching import make_cache
         from kd_distill.tracking import resolve
 
         with _progress() as progress:
-            typer.echo(str(make_cache(section.data, resolve(teacher), progress)))
+            folder = make_cache(
+                section.data,
+                resolve(teacher),
+                progress,
+                patches=patches,
+                precision=precision,
+                part=(int(part[1]), int(part[2])),
+                replace=replace,
+            )
+        typer.echo(str(folder) if folder else f"Part {shard} is done; the cache is complete when all others are.")
+
+
+@app.command(epilog="Example: distill cache-verify teacher-small --rows 16")
+def cache_verify(
+    name: Annotated[str, typer.Argument(help="The teacher, teacher-<id>.")],
+    rows: Annotated[int, typer.Option(min=0, help="Pairs that the teacher embeds again.")] = 8,
+    teacher: Annotated[str | None, typer.Option(help="Where the teacher is, if not where the cache says.")] = None,
+    params: ParamsFile = Path("params.yaml"),
+    overrides: Overrides = [],  # noqa: B006
+) -> None:
+    """Check every file of a teacher's cache, and compute some rows again; exits with 5 where they differ."""
+    with _errors():
+        section = _load(params, overrides)
+        from kd_distill.teaching import verify_cache
+
+        files, again = verify_cache(section.data, name, rows, teacher)
+        typer.echo(f"{name}: {files} files are as they were written, {again} rows are what the teacher gives")
 
 
 @app.command(epilog="Example: distill import-cache --name teacher-clip-b32 --image clip_b32.npy")
@@ -171,6 +210,7 @@ def import_cache(
         Path | None, typer.Option(help="Caption embeddings; without them the cache serves fd_image.")
     ] = None,
     scale: Annotated[float, typer.Option(help="What the teacher multiplies its cosines with.")] = 100.0,
+    bias: Annotated[float, typer.Option(help="What the teacher adds to them.")] = 0.0,
     params: ParamsFile = Path("params.yaml"),
     overrides: Overrides = [],  # noqa: B006
 ) -> None:
@@ -181,7 +221,7 @@ def import_cache(
             raise ValueError(f"{name}: expected a teacher that `cached` names ({', '.join(section.cached) or 'none'}).")
         from kd_distill.importing import import_cache as write
 
-        typer.echo(str(write(section.data, name, image, text, scale)))
+        typer.echo(str(write(section.data, name, image, text, scale, bias)))
 
 
 @app.command(epilog="Example: distill register models/scratch/* --refs refs/scratch")

@@ -73,6 +73,17 @@ def weights_at(weights: Mapping[str, float | Ramp], step: int) -> dict[str, floa
     return {name: w.at(step) if isinstance(w, Ramp) else w for name, w in weights.items()}
 
 
+class Active(Params):
+    """Active selection of batches, see active.py."""
+
+    keep: float = Field(gt=0, lt=1, description="Share of the pairs looked at that is trained on.")
+    method: Literal["joint", "topk"] = "joint"
+    chunks: int = Field(16, gt=0, description="Rounds in which `joint` chooses a batch.")
+    groups: int = Field(
+        1, gt=0, description="Parts of a batch that are chosen apart; the number of ranks must divide it."
+    )
+
+
 class Recipe(Params):
     """How one model is trained."""
 
@@ -152,6 +163,16 @@ class Recipe(Params):
             raise ValueError(f"betas: expected two numbers in [0, 1), got {self.betas}")
         return self
 
+    teacher_mode: Literal["cached", "online"] | dict[str, Literal["cached", "online"]] = Field(
+        "cached",
+        description="Whether teachers are read from their caches or run live; or which, by name (else cached).",
+    )
+    active: Active | None = Field(None, description="Train on the pairs that are worth most.")
+
+    def mode_of(self, teacher: str) -> Literal["cached", "online"]:
+        """Of one teacher."""
+        return self.teacher_mode if isinstance(self.teacher_mode, str) else self.teacher_mode.get(teacher, "cached")
+
     def weights(self, *, patches: bool) -> dict[str, float | Ramp]:
         """Of the terms that are computed at some step, for teachers that give patch tokens or do not."""
         every = self.losses | (self.losses_of_patches if patches else {})
@@ -192,9 +213,19 @@ class Cell(Params):
     id: str = Field(pattern=r"^[A-Za-z0-9_-]+$", description="Of a teacher: its id; of a student: its architecture's.")
     architecture: str = Field(description="A name that the package knows, or the path of an open_clip JSON.")
     recipe: str
-    teacher: str | None = Field(None, description="Registered name of the teacher.")
+    teacher: str | tuple[str, ...] | None = Field(None, description="Registered name of the teacher, or of several.")
     seed: int = Field(0, ge=0)
     init: Init | None = Field(None, description="Weights to start from; the rest is drawn from the seed.")
+
+    @property
+    def teachers(self) -> tuple[str, ...]:
+        """Registered names, in their order."""
+        return (self.teacher,) if isinstance(self.teacher, str) else self.teacher or ()
+
+    @property
+    def teacher_ids(self) -> str:
+        """What the name says of the teachers."""
+        return "+".join(name.removeprefix("teacher-") for name in self.teachers) or "none"
 
     @property
     def name(self) -> str:
@@ -202,7 +233,13 @@ class Cell(Params):
         seed = f"-s{self.seed}" if self.seed else ""
         if self.kind == "teacher":
             return f"teacher-{self.id}{seed}"
-        return f"student-{self.id}--{(self.teacher or 'none').removeprefix('teacher-')}--{self.recipe}{seed}"
+        return f"student-{self.id}--{self.teacher_ids}--{self.recipe}{seed}"
+
+    @model_validator(mode="after")
+    def _teachers_differ(self) -> Self:
+        if self.teacher == () or len(set(self.teachers)) < len(self.teachers):
+            raise ValueError(f"teacher: expected one or several different names, got {list(self.teachers)}")
+        return self
 
     def name_at(self, epoch: int) -> str:
         """The registered name of the encoder as it is after an epoch."""
@@ -243,6 +280,20 @@ class DistillParams(Params):
                 )
             if (key in self.distilled) != (cell.teacher is not None):
                 raise ValueError(f"{key}: cells with a teacher stand in `distilled`, the others in `from_scratch`")
-        if missing := {cell.teacher for cell in self.distilled.values()} - set(self.cached):
-            raise ValueError(f"cached: {sorted(map(str, missing))} are teachers of `distilled` and missing here")
+            _refuse_unfit(key, cell, self.recipes[cell.recipe])
+        modes = {(t, self.recipes[cell.recipe].mode_of(t)) for cell in self.distilled.values() for t in cell.teachers}
+        if missing := {teacher for teacher, mode in modes if mode == "cached"} - set(self.cached):
+            raise ValueError(f"cached: {sorted(missing)} are teachers of `distilled` and missing here")
         return self
+
+
+def _refuse_unfit(key: str, cell: Cell, recipe: Recipe) -> None:
+    """Raise ValueError where a recipe says of teachers what the cell does not have."""
+    if isinstance(recipe.teacher_mode, dict) and (other := set(recipe.teacher_mode) - set(cell.teachers)):
+        raise ValueError(
+            f"{key}: recipe {cell.recipe!r} has a teacher_mode of {sorted(other)}, not teachers of this cell"
+        )
+    if recipe.active and not cell.teachers:
+        raise ValueError(
+            f"{key}: recipe {cell.recipe!r} selects pairs by a teacher's loss, and the cell has no teacher"
+        )

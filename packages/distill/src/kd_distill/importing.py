@@ -4,15 +4,15 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from kd_distill.cache import CacheInfo, write_cache
+from kd_distill.building import build
+from kd_distill.cache import Block, CacheInfo
 from kd_distill.config import Data
 from kd_distill.formats import open_pairs
-from kd_distill.run import CROP_SEED, cache_folder
+from kd_distill.teaching import CROP_SEED, ROWS, cache_folder
 
 
-def import_cache(data: Data, name: str, image: Path, text: Path | None, scale: float) -> Path:
+def import_cache(data: Data, name: str, image: Path, text: Path | None, scale: float, bias: float = 0.0) -> Path:
     """Write the cache of teacher `name` from arrays; returns its folder.
 
     Args:
@@ -21,6 +21,7 @@ def import_cache(data: Data, name: str, image: Path, text: Path | None, scale: f
         image: `.npy` of floats (pairs, d), in the order of the shards. Rows are normalised when they are read.
         text: The same of the captions; None leaves the cache without them, which serves `fd_image` alone.
         scale: What the teacher multiplies its cosines with (only `ckd` reads it).
+        bias: What it adds to them (SigLIP).
 
     Raises:
         ValueError: If arrays and pairs do not fit, a row is zero or not finite, or `data` asks for crops.
@@ -40,19 +41,30 @@ def import_cache(data: Data, name: str, image: Path, text: Path | None, scale: f
             f"Expected arrays of one width, got {arrays[0].shape[1]} (images), {arrays[-1].shape[1]} (text)."
         )
     info = CacheInfo(
-        schema="kd-cache/1",
         teacher={"schema": "kd-ref/1", "kind": "teacher", "name": name, "sha256": _digest(arrays, scale)},
-        data_digest=shards.digest,
-        seed=CROP_SEED,
-        views=1,
-        crop_area=data.crop_area,
-        pairs=len(shards),
+        preprocessing=None,
+        tokenizer=None,
+        precision="fp32",
         width=arrays[0].shape[1],
         scale=scale,
+        bias=bias,
+        text=text is not None,
+        grid=None,
+        patch_width=None,
+        data_digest=shards.digest,
+        pairs=len(shards),
+        views=1,
+        crop_area=data.crop_area,
+        crop_seed=CROP_SEED,
+        rows=ROWS,
     )
+
+    def rows(block: Block) -> dict[str, np.ndarray]:
+        kind, array = ("text", arrays[1]) if block.view is None else ("image", arrays[0])
+        return {block.file(kind): array[block.start : block.stop]}
+
     folder = cache_folder(data, name)
-    rows = [torch.from_numpy(a) for a in arrays]
-    write_cache(folder, info, iter([(0, 0, rows[0])]), iter([(0, rows[1])]) if text is not None else None)
+    build(folder, info, rows, replace=True)
     return folder
 
 

@@ -4,12 +4,11 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
-import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
 from kd_distill.ahead import ahead
-from kd_distill.batch import Batch, Rendering, Targets
+from kd_distill.batch import Batch, Rendering
 from kd_distill.cache import TeacherCache
 from kd_distill.decode import decode
 from kd_distill.ledger import BadSampleError, TooManyBadError, refuse_too_frequent
@@ -57,7 +56,7 @@ class Pairs:
         seed: Of the crops. Two models that share it see the same crops.
         views: Number of different crops of an image; pass e over a source shows view e modulo `views`.
         crop_area: Smallest share of the image in a crop.
-        cache: The teacher's embeddings of the same views, or None.
+        caches: Teachers' embeddings of the same views.
         others: Preprocessing and tokenizer of more models: the same crops and captions for each, in `Batch.others`.
         bad_limit: Largest share of pairs that cannot be used.
         workers: Threads that prepare batches.
@@ -76,14 +75,14 @@ class Pairs:
         seed: int,
         views: int,
         crop_area: float,
-        cache: TeacherCache | None = None,
+        caches: Sequence[TeacherCache] = (),
         tokens: Rows | None = None,
         others: Sequence[tuple[Preprocessing, Tokenizer]] = (),
         bad_limit: float = 0.01,
         workers: int = 1,
         timeout: float = 300.0,
     ) -> None:
-        self.shards, self.preprocessing, self.tokenize, self.cache = shards, preprocessing, tokenize, cache
+        self.shards, self.preprocessing, self.tokenize, self.caches = shards, preprocessing, tokenize, tuple(caches)
         self.seed, self.views, self.crop_area, self.others = seed, views, crop_area, tuple(others)
         self.bad_limit, self.workers, self.timeout = bad_limit, workers, timeout
         self._images, self._tokens = Images(shards), tokens
@@ -111,7 +110,7 @@ class Pairs:
         return Batch(
             self.preprocessing(images, boxes),
             self.tokenize(captions) if known is None else batch_of(known, self.tokenize),
-            (_targets(self.cache, rows, views),) if self.cache and views is not None else (),
+            tuple(cache.rows(rows, views) for cache in self.caches) if views is not None else (),
             tuple(self.shards.key(int(i)) for i in rows),
             tuple(Rendering(look(images, boxes), tokenize(captions)) for look, tokenize in self.others),
         )
@@ -155,9 +154,9 @@ class Pairs:
 
         return self._ahead(prepare, start, stop, describe)
 
-    def in_order(self, batch_size: int, view: int | None, start: int = 0) -> Iterator[Batch]:
-        """All pairs from `start` on once, in the order of storage."""
-        total = len(self.shards)
+    def in_order(self, batch_size: int, view: int | None, start: int = 0, stop: int | None = None) -> Iterator[Batch]:
+        """The pairs from `start` to `stop`, all without them, once and in the order of storage."""
+        total = len(self.shards) if stop is None else stop
 
         def indices(k: int) -> np.ndarray:
             return np.arange(start + k * batch_size, min(start + (k + 1) * batch_size, total))
@@ -189,19 +188,3 @@ class Pairs:
                 self.shards.refuse_too_many(self.bad_limit)
                 refuse_too_frequent(self.shards.counts(), self.shards.name, self._failed, self._tried, self.bad_limit)
         raise TooManyBadError(f"{self.shards.name}: no image can be used.")
-
-
-def _targets(cache: TeacherCache, rows: np.ndarray, views: np.ndarray) -> Targets:
-    """The teacher's rows; a batch over the border of an epoch holds two views."""
-    if len(set(views.tolist())) == 1:
-        return cache.rows(rows, int(views[0]))
-    one_by_one = [(np.flatnonzero(views == v), cache.rows(rows[views == v], int(v))) for v in np.unique(views)]
-    back = torch.from_numpy(np.argsort(np.concatenate([places for places, _ in one_by_one])))
-
-    def joined(parts: list[Tensor | None]) -> Tensor | None:
-        there = [part for part in parts if part is not None]
-        return torch.cat(there)[back] if there else None
-
-    image = joined([t.image for _, t in one_by_one])
-    assert image is not None  # noqa: S101  every cache has images
-    return Targets(image, joined([t.text for _, t in one_by_one]), joined([t.patches for _, t in one_by_one]))

@@ -1,8 +1,7 @@
-"""One cell from its parameters to the folder of a registered encoder, and one teacher's cache."""
+"""One cell from its parameters to the folder of a registered encoder."""
 
 import dataclasses
-import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -10,8 +9,10 @@ from typing import cast
 
 import torch
 
-from kd_distill import doctor, embed, models
-from kd_distill.cache import CacheInfo, TeacherCache, write_cache
+from kd_distill import models
+from kd_distill.active import ActivePairs, Selection
+from kd_distill.batch import Stream
+from kd_distill.cache import MANIFEST
 from kd_distill.config import Cell, Data, Ramp, Recipe, weights_at
 from kd_distill.distributed import Ranks, joined
 from kd_distill.formats import open_pairs
@@ -23,57 +24,18 @@ from kd_distill.lock import sole_writer
 from kd_distill.losses import PATCH_TERMS, TEACHER_TERMS, TEXT_TERMS
 from kd_distill.losses.terms import Options
 from kd_distill.monitors import Measure
+from kd_distill.online import TaughtPairs, Teachers
 from kd_distill.optim import average_of, build_optimizer
 from kd_distill.pairs import Pairs
 from kd_distill.session import Origin, digest_of, start, work_folder
 from kd_distill.sources import Source
 from kd_distill.state import TrainingState
 from kd_distill.task import DistillationTask
+from kd_distill.teaching import CROP_SEED, Progress, cache_folder, held_out_targets, make_cache, open_teachers
 from kd_distill.towers import patch_grid
-from kd_distill.tracking import Model, resolve
+from kd_distill.tracking import resolve
 from kd_distill.train import train
 from kd_distill.zeroshot import read_labelled
-
-log = logging.getLogger(__name__)
-CROP_SEED = 0  # crops are one for all cells, so that one cache serves them all
-Progress = Callable[[str, int, int], None]  # (what, done, of)
-
-
-def cache_folder(data: Data, teacher: str) -> Path:
-    """Where the embeddings of a teacher stand."""
-    return data.caches / teacher
-
-
-def make_cache(data: Data, teacher: Model, progress: Progress) -> Path:
-    """Embed every view of every training pair with `teacher`; a cache that is already of these is kept."""
-    doctor.vouch(teacher.name, teacher.path)
-    shards, folder = open_pairs(data.train, data.index), cache_folder(data, teacher.name)
-    model, config, _ = models.load(teacher.path)
-    info = CacheInfo(
-        schema="kd-cache/1",
-        teacher=teacher.ref,
-        data_digest=shards.digest,
-        seed=CROP_SEED,
-        views=data.views,
-        crop_area=data.crop_area,
-        pairs=len(shards),
-        width=config["embed_dim"],
-        scale=model.logit_scale.exp().item(),
-    )
-    if (folder / "cache.json").is_file() and TeacherCache(folder).info == info:
-        return folder
-    pairs = _pairs(data, shards, config, None)
-
-    def images() -> Iterator[tuple[int, int, torch.Tensor]]:
-        for view in range(data.views):
-            for row, z in embed.embed_images(model, pairs, view):
-                progress(
-                    f"{teacher.name}: image embeddings", view * len(shards) + row + len(z), data.views * len(shards)
-                )
-                yield view, row, z
-
-    write_cache(folder, info, images(), embed.embed_texts(model, pairs))
-    return folder
 
 
 def train_cell(
@@ -92,26 +54,26 @@ def train_cell(
         ValueError: If an unfinished run has other parameters.
     """
     shards, config = open_pairs(data.train, data.index), models.read_architecture(cell.architecture)
-    cache = _cache_of(cell, recipe, data, shards)
-    inputs = _inputs(cell, recipe, data, config, shards, cache)
+    teachers = _teachers(cell, recipe, data, shards)
+    inputs = _inputs(cell, recipe, data, config, shards, teachers)
     folder, work = out / cell.name, work_folder(runs, out, cell.name)
     if digest_of(folder) == inputs.digest:
         return folder
     with joined() as ranks, sole_writer(folder) if ranks.first else nullcontext():
-        task, pairs = _task(cell, recipe, config, cache).to(ranks.device), _pairs(data, shards, config, cache)
-        origin = Origin(len(pairs), shards.name, [cache.info.teacher] if cache else [])
+        task, pairs = _task(cell, recipe, config, teachers).to(ranks.device), _pairs(data, shards, config, teachers)
+        origin = Origin(len(pairs), shards.name, list(teachers.refs))
         run = start(cell, recipe, data, inputs, origin, work, task, ranks, fork=fork)
         state = _state(task, recipe, ranks)
         encoder = task.student if state.average is None else state.average.module
-        measure = _measure(task, data, config, cache, ranks, recipe)
+        measure = _measure(task, data, config, teachers, ranks, recipe)
         if recipe.compile:
             models.compile_towers(task.student)
         with run:
             train(
                 task,
-                pairs,
+                _stream(task, pairs, teachers.to(ranks.device), recipe),
                 run.plan,
-                weights=partial(weights_at, _weights(recipe, cache)),
+                weights=partial(weights_at, _weights(recipe, teachers)),
                 tower_chunk=recipe.tower_chunk,
                 state=state,
                 checkpoints=run.checkpoints,
@@ -130,24 +92,27 @@ def train_cell(
     return folder
 
 
-def _cache_of(cell: Cell, recipe: Recipe, data: Data, shards: Source) -> TeacherCache | None:
-    if cell.teacher is None:
-        return None
-    cache = TeacherCache(cache_folder(data, cell.teacher))
-    if cache.info.teacher["name"] != cell.teacher:
-        raise ValueError(f"{cell.name}: expected a cache of {cell.teacher}, found one of {cache.info.teacher['name']}.")
-    cache.info.refuse_other(shards.digest, CROP_SEED, data.views, data.crop_area)
-    if (terms := TEACHER_TERMS & TEXT_TERMS & set(recipe.losses)) and not cache.has_text:
-        raise ValueError(
-            f"{cell.name}: the losses {sorted(terms)} compare captions; the cache of {cell.teacher} holds images only. "
-            "Import it with --text, or use fd_image."
-        )
-    return cache
+def _teachers(cell: Cell, recipe: Recipe, data: Data, shards: Source) -> Teachers:
+    return open_teachers(
+        data,
+        {name: recipe.mode_of(name) for name in cell.teachers},
+        shards.digest,
+        text=TEACHER_TERMS & TEXT_TERMS & recipe.weights(patches=False).keys(),
+        patches=PATCH_TERMS & recipe.weights(patches=False).keys(),
+        patches_if_live=bool(PATCH_TERMS & recipe.weights(patches=True).keys()),
+        precision=recipe.precision,
+    )
 
 
-def _inputs(
-    cell: Cell, recipe: Recipe, data: Data, config: Mapping, shards: Source, cache: TeacherCache | None
-) -> Inputs:
+def _stream(task: DistillationTask, pairs: Pairs, teachers: Teachers, recipe: Recipe) -> Stream:
+    """What the student is trained on: pairs, what its teachers say of them, and of those the ones worth most."""
+    taught = TaughtPairs(pairs, teachers)
+    if recipe.active is None:
+        return taught
+    return ActivePairs(taught, task, Selection(**recipe.active.model_dump()), task.teachers[0].scale)
+
+
+def _inputs(cell: Cell, recipe: Recipe, data: Data, config: Mapping, shards: Source, teachers: Teachers) -> Inputs:
     """All that the result depends on."""
     return inputs_of(
         cell=cell.model_dump(mode="json"),
@@ -155,21 +120,21 @@ def _inputs(
         views=[data.views, data.crop_area],
         architecture=config,
         data=shards.digest,
-        teacher=cache.info.teacher["sha256"] if cache else None,
+        teachers=teachers.digests,
         init=resolve(cell.init.model).sha256 if cell.init else None,
     )
 
 
-def _weights(recipe: Recipe, cache: TeacherCache | None) -> dict[str, float | Ramp]:
+def _weights(recipe: Recipe, teachers: Teachers) -> dict[str, float | Ramp]:
     """Of the terms that are computed at some step."""
-    return recipe.weights(patches=cache is not None and cache.teacher.grid is not None)
+    return recipe.weights(patches=all(teacher.grid for teacher in teachers.infos))
 
 
-def _task(cell: Cell, recipe: Recipe, config: Mapping, cache: TeacherCache | None) -> DistillationTask:
-    terms = _weights(recipe, cache)
-    teachers = [cache.teacher] if cache else []
-    if strangers := recipe.teacher_scales.keys() - {teacher.name for teacher in teachers}:
-        raise ValueError(f"{cell.name}: teacher_scales names {sorted(strangers)}; its teacher is {cell.teacher}.")
+def _task(cell: Cell, recipe: Recipe, config: Mapping, teachers: Teachers) -> DistillationTask:
+    terms, scales = _weights(recipe, teachers), recipe.teacher_scales
+    if strangers := scales.keys() - set(cell.teachers):
+        known = ", ".join(cell.teachers)
+        raise ValueError(f"{cell.name}: teacher_scales names {sorted(strangers)}; its teachers are {known}.")
     student = models.build(config, cell.seed)
     if cell.init:
         models.take(student, resolve(cell.init.model).path, cell.init.towers)
@@ -184,7 +149,7 @@ def _task(cell: Cell, recipe: Recipe, config: Mapping, cache: TeacherCache | Non
             terms.keys(),
             student_width=config["embed_dim"],
             preprocessing=models.preprocessing_of(config),
-            teachers=[dataclasses.replace(t, scale=recipe.teacher_scales.get(t.name, t.scale)) for t in teachers],
+            teachers=[dataclasses.replace(t, scale=scales.get(t.name, t.scale)) for t in teachers.infos],
             student_grid=patch_grid(config) if (PATCH_TERMS | {"mfd"}) & terms.keys() else None,
             options=Options(recipe.fd_reduction, mse_normalise=recipe.mse_normalise, block=recipe.loss_block),
             icl_exp=recipe.icl_exp,
@@ -202,7 +167,7 @@ def _state(task: DistillationTask, recipe: Recipe, ranks: Ranks) -> TrainingStat
     return TrainingState(task, optimizer, scaler, average_of(task.student, recipe.ema))
 
 
-def _pairs(data: Data, shards: Source, config: Mapping, cache: TeacherCache | None) -> Pairs:
+def _pairs(data: Data, shards: Source, config: Mapping, teachers: Teachers) -> Pairs:
     tokenize = models.Tokenize(config)
     return Pairs(
         shards,
@@ -212,7 +177,8 @@ def _pairs(data: Data, shards: Source, config: Mapping, cache: TeacherCache | No
         seed=CROP_SEED,
         views=data.views,
         crop_area=data.crop_area,
-        cache=cache,
+        caches=teachers.caches,
+        others=teachers.looks,
         bad_limit=data.bad_limit,
         workers=data.workers,
         timeout=data.timeout,
@@ -220,31 +186,21 @@ def _pairs(data: Data, shards: Source, config: Mapping, cache: TeacherCache | No
 
 
 def _measure(
-    task: DistillationTask, data: Data, config: Mapping, cache: TeacherCache | None, ranks: Ranks, recipe: Recipe
+    task: DistillationTask, data: Data, config: Mapping, teachers: Teachers, ranks: Ranks, recipe: Recipe
 ) -> Measure:
-    """What is measured while training; the teacher is asked only where something is."""
-    held_out = _pairs(data, open_pairs(data.val, data.index), config, None)
+    """What is measured while training; the first teacher is asked only where something is."""
+    held_out = _pairs(data, open_pairs(data.val, data.index), config, Teachers(()))
     watched = bool(recipe.monitor_every) and ranks.first
+    first = teachers.infos[0].name if teachers.infos else None
     return Measure(
         task,
         held_out,
         ranks.device,
         task.reads_text,
         labelled=read_labelled(data.classes, held_out.preprocessing) if watched and data.classes else None,
-        teacher=_held_out_targets(data, cache) if watched and cache else None,
-        project=cast(TeacherHeads, task.heads[cache.teacher.name]).image if cache else None,
+        teacher=held_out_targets(data, teachers.refs[0]) if watched and first else None,
+        project=cast(TeacherHeads, task.heads[first]).image if first else None,
     )
-
-
-def _held_out_targets(data: Data, cache: TeacherCache) -> torch.Tensor | None:
-    """The teacher's embeddings of the held-out images; None for one of which only embeddings are here."""
-    try:
-        model, config, _ = models.load(resolve(cache.info.teacher).path)
-    except FileNotFoundError as error:
-        log.warning("No cosine and CKA to the teacher during training: %s", error)
-        return None
-    pairs = _pairs(data, open_pairs(data.val, data.index), config, None)
-    return torch.cat([z for _, z in embed.embed_images(model, pairs, None)])
 
 
 def run_all(
@@ -252,9 +208,11 @@ def run_all(
 ) -> None:
     """Train and register the cells in their order, each teacher's cache before its students."""
     for cell in cells.values():
-        if cell.teacher and not (cache_folder(data, cell.teacher) / "cache.json").is_file():
-            make_cache(data, resolve(f"models:/{cell.teacher}@candidate"), progress)
         recipe = recipes[cell.recipe]
+        for teacher in (name for name in cell.teachers if recipe.mode_of(name) == "cached"):
+            if not (cache_folder(data, teacher) / MANIFEST).is_file():
+                patches = bool(PATCH_TERMS & recipe.weights(patches=False).keys())
+                make_cache(data, resolve(f"models:/{teacher}@candidate"), progress, patches=patches)
         folder = train_cell(cell, recipe, data, out=out, runs=runs, progress=progress)
         for model in (*(out / cell.name_at(epoch) for epoch in recipe.export_epochs), folder):
             register(model)

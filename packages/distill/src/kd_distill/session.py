@@ -187,7 +187,7 @@ def _params(cell: Cell, recipe: Recipe, data: Data, plan: Plan, samples: int, wo
     return {
         "kind": cell.kind,
         "architecture": cell.id,
-        "teacher": cell.teacher or "none",
+        "teacher": "+".join(cell.teachers) or "none",
         "recipe": cell.recipe,
         "seed": cell.seed,
         **{key: json.dumps(v) if isinstance(v, dict) else v for key, v in recipe.model_dump(mode="json").items()},
@@ -207,7 +207,7 @@ def _tags(cell: Cell, data: Data, inputs: Inputs) -> dict[str, str]:
     tags = {
         "kd.kind": cell.kind,
         "kd.arch": cell.id,
-        "kd.teacher": cell.teacher or "none",
+        "kd.teacher": "+".join(cell.teachers) or "none",
         "kd.recipe": cell.recipe,
         "kd.data": data.name,
         "kd.seed": str(cell.seed),

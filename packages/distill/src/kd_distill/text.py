@@ -7,25 +7,58 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 BPE_SIZE = 49408  # CLIP's vocabulary
+MULTIPLE = (
+    16  # kernels then add in the order in which they add a whole row: not a bit differs; and there are few shapes
+)
+LEAST_SHARE = 1 / 8
 
 
 def encode_text(model: Any, tokens: Int[Tensor, "b t"]) -> Float[Tensor, "b d"]:
     """Un-normalised text embeddings from token ids of any length t up to the model's context.
 
-    open_clip's own method takes the full context only. A causal text tower that pools the end token gives the same
-    for shorter rows, at a cost that falls with t. Towers in a module of their own (CustomTextCLIP) are run as they are.
+    A causal text tower that pools the end token (CLIP's) gives the same whatever follows that token. So it is run on
+    rows of like length together, each cut to its length, rounded up to a multiple of `MULTIPLE`. open_clip's own method
+    takes the full context only. Towers in a module of their own (CustomTextCLIP) are run as they are.
     """
-    if tokens.shape[1] == getattr(model, "context_length", None) or not hasattr(model, "token_embedding"):
+    if not hasattr(model, "token_embedding") or model.text_pool_type != "argmax" or model.attn_mask is None:
         return cast(Tensor, model.encode_text(tokens))
+    padded = F.pad(tokens, (0, model.context_length - tokens.shape[1]))
+    groups = like_lengths((tokens.argmax(dim=1) + 1).tolist(), model.context_length)
+    places = torch.tensor([row for _, rows in groups for row in rows], device=tokens.device)
+    parts = places.split([len(rows) for _, rows in groups])
+    found = [_end_token(model, padded[part, :t]) for part, (t, _) in zip(parts, groups, strict=True)]
+    return cast(Tensor, torch.cat(found)[places.argsort()] @ model.text_projection)
+
+
+def like_lengths(lengths: Sequence[int], context: int) -> list[tuple[int, list[int]]]:
+    """(length, rows) of groups of rows, shortest first, that are run together.
+
+    A group of less than `LEAST_SHARE` of the rows is run with the next longer one: each group costs a pass.
+    """
+    rows_of: dict[int, list[int]] = {}
+    for row, length in enumerate(lengths):
+        rows_of.setdefault(min(-(-length // MULTIPLE) * MULTIPLE, context), []).append(row)
+    groups: list[tuple[int, list[int]]] = []
+    waiting: list[int] = []
+    for length in sorted(rows_of):
+        waiting = waiting + rows_of[length]
+        if len(waiting) >= LEAST_SHARE * len(lengths) or length == max(rows_of):
+            groups.append((length, waiting))
+            waiting = []
+    return groups
+
+
+def _end_token(model: Any, tokens: Int[Tensor, "b t"]) -> Float[Tensor, "b w"]:
     t = tokens.shape[1]
     x = model.token_embedding(tokens) + model.positional_embedding[:t]
     x = model.ln_final(model.transformer(x, attn_mask=model.attn_mask[:t, :t]))
-    return cast(Tensor, x[torch.arange(len(x)), tokens.argmax(dim=-1)] @ model.text_projection)
+    return cast(Tensor, x[torch.arange(len(x)), tokens.argmax(dim=-1)])
 
 
 class Tokenize:

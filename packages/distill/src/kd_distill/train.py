@@ -10,11 +10,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from kd_distill.batch import Batch, Rendering, Targets
+from kd_distill.batch import Batch, Rendering, Stream, Targets
 from kd_distill.checkpoint import Checkpoints
 from kd_distill.distributed import Ranks
 from kd_distill.optim import Schedule
-from kd_distill.pairs import Pairs
 from kd_distill.signals import Stopped, stop_flag
 from kd_distill.state import TrainingState, parameters_hash, random_numbers
 from kd_distill.task import DistillationTask, loss_and_gradients
@@ -58,7 +57,7 @@ class Plan:
 
 def train(  # noqa: C901  the loop, kept whole
     task: DistillationTask,
-    pairs: Pairs,
+    pairs: Stream,
     plan: Plan,
     *,
     weights: Callable[[int], Mapping[str, float]],

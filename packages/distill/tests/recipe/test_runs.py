@@ -136,12 +136,13 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_stays_one_run(project
 
 def test_cached_embeddings_are_the_teachers_of_the_same_crops(project, teacher, cached):
     from kd_distill.cache import TeacherCache
+    from kd_distill.online import Teachers
     from kd_distill.run import _pairs
     from kd_distill.shards import PairShards
 
     params, cache = section(project), TeacherCache(cached)
     model, config, _ = models.load(teacher.path)
-    pairs = _pairs(params.data, PairShards(params.data.train), config, None)
+    pairs = _pairs(params.data, PairShards(params.data.train), config, Teachers(()))
     indices = np.array([3, 1, 40])
     batch = pairs.batch(indices, 1)
     with torch.inference_mode():
@@ -161,7 +162,7 @@ def test_a_model_that_was_trained_from_the_same_inputs_is_kept(project, teacher)
 def test_a_cache_of_other_crops_is_refused(project, cached):
     text = (project / "params.yaml").read_text().replace("views: 2", "views: 3")
     (project / "params.yaml").write_text(text)
-    with pytest.raises(ValueError, match="views: cache 2, run 3"):
+    with pytest.raises(ValueError, match="views: cache 2, expected 3"):
         train_one(project, STUDENT)
 
 

@@ -14,7 +14,7 @@ CELL = Cell(kind="student", id="vit", architecture="demo-vit", recipe="any", tea
 
 def task_of(**fields: object) -> DistillationTask:
     recipe = Recipe(batch_size=8, steps=4, warmup=1, lr=1e-3, weight_decay=0.1, **fields)
-    return run._task(CELL, recipe, ARCHITECTURE, SimpleNamespace(teacher=TEACHERS[1]))
+    return run._task(CELL, recipe, ARCHITECTURE, SimpleNamespace(infos=(TEACHERS[1],)))
 
 
 def test_a_teachers_scale_is_its_own_unless_it_is_given():
@@ -23,7 +23,7 @@ def test_a_teachers_scale_is_its_own_unless_it_is_given():
 
 
 def test_a_scale_of_another_teacher_is_refused():
-    with pytest.raises(ValueError, match=r"teacher_scales names \['teacher-x'\]; its teacher is teacher-wide"):
+    with pytest.raises(ValueError, match=r"teacher_scales names \['teacher-x'\]; its teachers are teacher-wide"):
         task_of(teacher_scales={"teacher-x": 70})
 
 

@@ -113,13 +113,13 @@ def test_a_batch_larger_than_an_epoch_and_ranks_that_do_not_divide_it_are_refuse
 class Rows:
     """A cache whose embeddings say which row and view they are of."""
 
-    def rows(self, indices: np.ndarray, view: int) -> Targets:
-        return Targets(torch.tensor([[float(i), float(view)] for i in indices]))
+    def rows(self, indices: np.ndarray, views: np.ndarray) -> Targets:
+        return Targets(torch.tensor([[float(i), float(v)] for i, v in zip(indices, views, strict=True)]))
 
 
 def test_a_cache_is_asked_for_the_rows_that_are_in_the_batch(tmp_path):
     folder = shard(tmp_path / "pairs", {5: b"no image", 6: b"no image"})
-    pairs = pairs_of(folder, cache=Rows(), bad_limit=0.2)
+    pairs = pairs_of(folder, caches=[Rows()], bad_limit=0.2)
     seen = set()
     for number, batch in enumerate(steps(pairs, 0, 8)):
         first = number * 6

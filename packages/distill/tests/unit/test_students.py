@@ -48,7 +48,7 @@ def test_a_student_gives_embeddings_of_its_width(name):
     with torch.device("meta"):
         model = models.build(config, seed=0).eval()
         embedding, tokens = image_features(model, torch.empty(2, 3, 224, 224), patches=True)
-        text = models.encode_text(model, torch.zeros(2, 9, dtype=torch.int64)) if name == "vit-t-16" else None
+        text = model.encode_text(torch.zeros(2, 77, dtype=torch.int64)) if name == "vit-t-16" else None
     assert embedding.shape == model.encode_image(torch.empty(2, 3, 224, 224, device="meta")).shape
     assert embedding.shape == (2, config["embed_dim"])
     assert tokens.shape[0] == 2

@@ -1,0 +1,80 @@
+"""F02: a cache that is built by processes that are killed at any moment is the cache of one that was not."""
+
+import multiprocessing
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from kd_distill.building import build
+from kd_distill.cache import MANIFEST, Block, CacheInfo, TeacherCache
+
+pytestmark = pytest.mark.faults
+KILLS = 50
+INFO = CacheInfo(
+    teacher={"schema": "kd-ref/1", "kind": "teacher", "name": "teacher-x", "sha256": "0" * 64},
+    preprocessing=None,
+    tokenizer=None,
+    precision="fp32",
+    width=64,
+    scale=100.0,
+    bias=0.0,
+    text=True,
+    grid=None,
+    patch_width=None,
+    data_digest="d",
+    pairs=20_000,
+    views=3,
+    crop_area=0.9,
+    crop_seed=0,
+    rows=256,
+)
+
+
+def compute(block: Block) -> dict[str, np.ndarray]:
+    """A teacher of some milliseconds a file."""
+    time.sleep(0.004)
+    kind, view = ("text", 99) if block.view is None else ("image", block.view)
+    rows = np.arange(block.start, block.stop)[:, None]
+    return {block.file(kind): np.sin(rows * (1 + np.arange(64)) + view)}
+
+
+def life(folder: str, part: tuple[int, int], computed: str) -> None:
+    """One process: writes a line for each block that it computes."""
+    with Path(computed).open("a") as log:
+
+        def noted(block: Block) -> dict[str, np.ndarray]:
+            arrays = compute(block)
+            log.write(f"{block}\n")
+            log.flush()
+            return arrays
+
+        build(Path(folder), INFO, noted, part=part)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_fifty_kills_at_random_moments_give_the_same_cache(tmp_path, processes):
+    build(tmp_path / "alone", INFO, compute)
+    folder, log = tmp_path / "killed", tmp_path / "computed.txt"
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["kd_distill.building", __name__])
+    draw, kills = np.random.default_rng(processes), 0
+    while not (folder / MANIFEST).exists():
+        children = [
+            context.Process(target=life, args=(str(folder), (i, processes), str(log))) for i in range(1, processes + 1)
+        ]
+        for child in children:
+            child.start()
+        if kills < KILLS:
+            time.sleep(draw.uniform(0.02, 0.12))
+            for child in children:
+                child.kill()
+            kills += processes
+        for child in children:
+            child.join()
+    assert kills >= KILLS // 2, f"the cache was complete after {kills} kills: the test does not kill enough"
+    assert (folder / MANIFEST).read_bytes() == (tmp_path / "alone" / MANIFEST).read_bytes()
+    files = TeacherCache(folder).verify()
+    assert {f.name for f in folder.iterdir()} == {f.name for f in (tmp_path / "alone").iterdir()}
+    computed = len(log.read_text().splitlines())
+    assert computed <= files + kills  # each kill costs the file that was being written, and no other
