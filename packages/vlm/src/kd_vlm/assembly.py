@@ -63,6 +63,7 @@ def assemble(encoder: Encoder, lm_folder: Path, generator: torch.Generator) -> V
     """
     tokenizer = AutoTokenizer.from_pretrained(lm_folder, local_files_only=True, padding_side="left")
     lm = AutoModelForCausalLM.from_pretrained(lm_folder, local_files_only=True, dtype=torch.float32)
+    lm.config.name_or_path = ""  # where it was loaded from would make equal models differ
     end_id = end_token_id(tokenizer)
     tokenizer.add_special_tokens({"extra_special_tokens": [IMAGE]})
     image_id = int(tokenizer.get_vocab()[IMAGE])

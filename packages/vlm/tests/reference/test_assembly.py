@@ -1,6 +1,7 @@
 """The assembled VLM is a stock checkpoint: equal outputs on every path, in a process without this package."""
 
 import json
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -198,3 +199,11 @@ def test_the_image_token_is_never_the_tokenizers_idea_of_a_word(built):
     assert tokenizer(IMAGE, add_special_tokens=False)["input_ids"] == [vlm.image_id]
     assert vlm.image_id not in tokenizer(IMAGE, add_special_tokens=False, split_special_tokens=True)["input_ids"]
     assert vlm.model.get_input_embeddings().num_embeddings > vlm.image_id
+
+
+def test_a_checkpoint_does_not_depend_on_where_its_parts_lay(vit_folder, lm_folder, tmp_path):
+    shutil.copytree(lm_folder, tmp_path / "elsewhere")
+    for name, lm in (("here", lm_folder), ("there", tmp_path / "elsewhere")):
+        save_vlm(assemble(load_encoder(vit_folder), lm, torch.Generator().manual_seed(0)), tmp_path / name)
+    here, there = ({f.name: f.read_bytes() for f in (tmp_path / name).iterdir()} for name in ("here", "there"))
+    assert here == there
