@@ -45,18 +45,19 @@ def prepare(data: Path, out: Path, say: Say) -> None:
 
 
 def training_texts(photos: list[sources.Photo]) -> list[tuple[int, str]]:
-    """(photo, text) of the training pairs in the order of the shards: each photo with its title and its class name.
+    """(photo, text) of the training pairs in the order of the shards: its title, if any, and its class name.
 
     A text tower that is trained from nothing must have read the names that it is asked for.
     """
     chosen = np.flatnonzero(~sources.is_held_out(len(photos))).tolist()
-    return [(i, text) for i in chosen for text in (photos[i].title, photos[i].label)]
+    return [(i, text) for i in chosen for text in (photos[i].title, photos[i].label) if text.strip()]
 
 
 def _fashion_sets(data: Path, out: Path, photos: list[sources.Photo], squares: list[bytes]) -> None:
     held_out = np.flatnonzero(sources.is_held_out(len(photos))).tolist()
     packing.write_pairs(out / "pairs", ((squares[i], "png", text) for i, text in training_texts(photos)))
-    packing.write_pairs(out / "pairs_test", ((squares[i], "png", photos[i].title) for i in held_out))
+    titled = [i for i in held_out if photos[i].title.strip()]
+    packing.write_pairs(out / "pairs_test", ((squares[i], "png", photos[i].title) for i in titled))
     names = sources.classes(data)
     labels = [names.index(photo.label) for photo in photos]
     every = range(len(photos))

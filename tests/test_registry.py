@@ -1,6 +1,7 @@
 """The one stage that always runs notices a registry that lacks models."""
 
 import json
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -53,3 +54,15 @@ def test_the_generation_grows_when_the_database_is_lost_and_stays_once_it_is_reb
 
 def test_without_references_nothing_is_lacking(tmp_path):
     assert registry.lacking(tmp_path) == []
+
+
+def test_a_database_that_an_ended_process_left_half_made_is_made_again(tmp_path, monkeypatch):
+    database = tmp_path / "mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{database}")
+    (tmp_path / "mlflow.db.part").write_bytes(b"half a database")
+    tracking.client.cache_clear()
+    assert tracking.client().search_experiments()[0].name == "Default"
+    assert not (tmp_path / "mlflow.db.part").exists()
+    with sqlite3.connect(database) as opened:
+        assert opened.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    tracking.client.cache_clear()

@@ -231,11 +231,21 @@ def client() -> Any:
     file = Path(address.removeprefix("sqlite:///"))
     with FileLock(f"{file}.lock"):
         if not file.exists():
-            with contextlib.closing(sqlite3.connect(file)) as database:
-                database.execute("PRAGMA journal_mode=WAL")  # readers and the writer do not wait for each other
-        made = mlflow.MlflowClient(address)  # makes the tables, or migrates them
+            _make_database(file)
+        made = mlflow.MlflowClient(address)  # migrates the tables where they are of an older MLflow
         made.search_experiments(max_results=1)
     return made
+
+
+def _make_database(file: Path) -> None:
+    """Make the tables under another name: a process that is ended meanwhile leaves no half-made database."""
+    part = file.with_name(f"{file.name}.part")
+    for left in (part, part.with_name(f"{part.name}-journal")):
+        left.unlink(missing_ok=True)
+    import_mlflow().MlflowClient(f"sqlite:///{part}").search_experiments(max_results=1)
+    with contextlib.closing(sqlite3.connect(part)) as database:
+        database.execute("PRAGMA journal_mode=WAL")  # readers and the writer do not wait for each other
+    part.replace(file)
 
 
 @functools.cache
