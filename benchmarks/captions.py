@@ -1,8 +1,6 @@
 """Token ids of captions of realistic lengths, for benchmarks, and how they measure time."""
 
 import csv
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -39,25 +37,3 @@ def token_ids(n: int, captions: Path | None, generator: torch.Generator) -> tupl
 def lengths(ids: Tensor) -> Tensor:
     """Tokens of each row, start and end among them."""
     return ids.argmax(dim=1) + 1
-
-
-def seconds(run: Callable[[], object], device: str) -> float:
-    """CPU time of this thread; on a GPU the time that passed until it was done."""
-    if device == "cpu":
-        begin = time.thread_time()
-        run()
-        return time.thread_time() - begin
-    torch.cuda.synchronize()
-    begin = time.perf_counter()
-    run()
-    torch.cuda.synchronize()
-    return time.perf_counter() - begin
-
-
-def least(sides: dict[str, Callable[[], object]], repeats: int, device: str) -> dict[str, float]:
-    """The least seconds of each side, all sides in turn, `repeats` times."""
-    found = {name: float("inf") for name in sides}
-    for _ in range(repeats):
-        for name, run in sides.items():
-            found[name] = min(found[name], seconds(run, device))
-    return found

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from captions import seconds
+from clock import seconds
 from kd_distill import models
 from kd_distill.config import Data
 from kd_distill.formats import open_pairs

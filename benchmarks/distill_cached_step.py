@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from captions import CONTEXT, least, token_ids
+from captions import CONTEXT, token_ids
+from clock import least
 from kd_distill import models
 from kd_distill.batch import Batch, Rendering, Targets, TeacherInfo
 from kd_distill.building import build

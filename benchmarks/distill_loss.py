@@ -10,7 +10,6 @@ storages that live at once beyond the inputs.
 """
 
 import argparse
-import time
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from clock import seconds
 from kd_distill.batch import Batch, Targets, TeacherInfo
 from kd_distill.losses.terms import Options
 from kd_distill.task import DistillationTask, loss_and_gradients
@@ -153,19 +153,6 @@ def saved() -> Iterator[list[int]]:
 
     with torch.autograd.graph.saved_tensors_hooks(Kept, lambda kept: kept.x):
         yield most
-
-
-def seconds(run: Callable[[], Any], device: str) -> float:
-    """Of this thread; elapsed on a GPU."""
-    if device == "cpu":
-        start = time.thread_time()
-        run()
-        return time.thread_time() - start
-    torch.cuda.synchronize()
-    start = time.perf_counter()
-    run()
-    torch.cuda.synchronize()
-    return time.perf_counter() - start
 
 
 def main() -> None:

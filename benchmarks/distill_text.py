@@ -12,7 +12,8 @@ import os
 from pathlib import Path
 
 import torch
-from captions import CONTEXT, least, lengths, token_ids
+from captions import CONTEXT, lengths, token_ids
+from clock import least
 from distill_cached_step import Padded, Step, fake_cache, student_of
 from kd_distill.batch import Batch
 from kd_distill.text import encode_text, like_lengths
