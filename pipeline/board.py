@@ -21,7 +21,6 @@ class TerminalBoard:
         self.root = root
         self.console = console or Console(stderr=True, width=None if sys.stderr.isatty() else 120)
         self.running: dict[str, float] = {}
-        self.done = 0
         self.live = Live(console=self.console, get_renderable=self._table, refresh_per_second=4, transient=True)
 
     def __enter__(self) -> "TerminalBoard":
@@ -37,7 +36,6 @@ class TerminalBoard:
 
     def finished(self, end: Finished) -> None:
         del self.running[end.stage]
-        self.done += 1
         self.console.print(f"{end.seconds:5.0f} s  {WORDS[end.outcome]:<22}  {end.stage}", highlight=False)
         if end.outcome == "failed":
             shown = end.log.read_text(errors="replace").splitlines()[-LOG_LINES:]

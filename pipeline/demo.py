@@ -45,12 +45,16 @@ def run_stages(file: str, jobs: int, again: str) -> bool:
     return True
 
 
+def asked_jobs(description: str | None) -> int:
+    """Stages at a time, from the command line."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--jobs", type=int, default=sensible_jobs(), help="stages at a time (default: %(default)s)")
+    return int(parser.parse_args().jobs)
+
+
 def main() -> int:
     """Run the stages of dvc.yaml and print where the results are."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--jobs", type=int, default=sensible_jobs(), help="stages at a time (default: %(default)s)")
-    jobs = parser.parse_args().jobs
-    if not run_stages("dvc.yaml", jobs, "make demo"):
+    if not run_stages("dvc.yaml", asked_jobs(__doc__), "make demo"):
         return 1
     print(f"  the report      {REPORT.relative_to(ROOT)}   (report.md and tables as CSV beside it)")
     print("  runs and models make ui")

@@ -13,7 +13,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 GIB = 1024**3
 MEMORY_A_JOB = 3 * GIB  # the largest stage of the embedded study takes 2.6
@@ -36,40 +36,34 @@ class Board(Protocol):
     def finished(self, end: Finished) -> None: ...
 
 
+def cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def sensible_jobs() -> int:
     """Stages at a time: one a core, as many as memory holds."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return max(1, min(cores, memory // MEMORY_A_JOB))
+    return max(1, min(cores(), memory // MEMORY_A_JOB))
 
 
 def environment(jobs: int) -> dict[str, str]:
     """This process's environment with our commands first on the path and the cores divided between `jobs`."""
-    threads = max(1, (os.cpu_count() or 1) // jobs)
+    threads = max(1, cores() // jobs)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return {"OMP_NUM_THREADS": str(threads), **os.environ, "PATH": path}
 
 
-def dependencies(root: Path, file: str) -> dict[str, set[str]]:
-    """Stage: the stages it needs, for all of a dvc.yaml and what these need in other files."""
-    from dvc.repo import Repo
+def dependencies(repo: Any, file: str) -> dict[str, set[str]]:
+    """Stage: the stages it needs, for all of a dvc.yaml and what these need in other files of the DVC repository."""
     from networkx import descendants
 
-    with Repo(str(root)) as repo:
-        graph = repo.index.graph  # its edges lead from a stage to what it depends on
-        # a stage is called `file:name`, or `name` in the root's own file
-        wanted = {stage for stage in graph if Path(stage.path) == (root / file).resolve()}
-        wanted |= {below for stage in wanted for below in descendants(graph, stage)}
-        in_order = [stage for stage in repo.index.stages if stage in wanted]
-        return {stage.addressing: {below.addressing for below in graph.successors(stage)} for stage in in_order}
-
-
-def changed(root: Path, stages: Mapping[str, set[str]]) -> set[str]:
-    """Stages whose own dependencies, parameters or outputs differ from what dvc.lock records."""
-    from dvc.repo import Repo
-
-    with Repo(str(root)) as repo:
-        return set(repo.status(targets=sorted(stages)))
+    graph = repo.index.graph  # its edges lead from a stage to what it depends on
+    # a stage is called `file:name`, or `name` in the root's own file
+    wanted = {stage for stage in graph if Path(stage.path) == (Path(repo.root_dir) / file).resolve()}
+    wanted |= {below for stage in wanted for below in descendants(graph, stage)}
+    in_order = [stage for stage in repo.index.stages if stage in wanted]
+    return {stage.addressing: {below.addressing for below in graph.successors(stage)} for stage in in_order}
 
 
 def reproduce(root: Path, file: str, jobs: int, board: Board, logs: Path) -> list[Finished]:
@@ -82,9 +76,12 @@ def reproduce(root: Path, file: str, jobs: int, board: Board, logs: Path) -> lis
         board: told of every start and end.
         logs: folder of one log a stage.
     """
+    from dvc.repo import Repo
+
     logs.mkdir(parents=True, exist_ok=True)
-    needs = dependencies(root, file)
-    stale = changed(root, needs)
+    with Repo(str(root)) as repo:
+        needs = dependencies(repo, file)
+        stale = set(repo.status(targets=sorted(needs)))  # by their own dependencies, parameters and outputs
 
     def run(stage: str) -> Finished:
         return _run_stage(root, stage, _log(logs, stage), environment(jobs))

@@ -1,12 +1,10 @@
 """`make study`: the distillation part over seeds and student architectures; its report is kept in `docs/study`."""
 
-import argparse
 import shutil
 import sys
 from pathlib import Path
 
-from pipeline.demo import ROOT, run_stages
-from pipeline.parallel import sensible_jobs
+from pipeline.demo import ROOT, asked_jobs, run_stages
 
 STUDY = "studies/seeds/dvc.yaml"
 REPORT = ROOT / "out" / "study" / "report"
@@ -21,9 +19,7 @@ def keep(report: Path, kept: Path) -> None:
 
 def main() -> int:
     """Run the stages of studies/seeds/dvc.yaml and keep the report."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--jobs", type=int, default=sensible_jobs(), help="stages at a time (default: %(default)s)")
-    if not run_stages(STUDY, parser.parse_args().jobs, "make study"):
+    if not run_stages(STUDY, asked_jobs(__doc__), "make study"):
         return 1
     keep(REPORT, KEPT)
     print(f"  the report      {KEPT.relative_to(ROOT) / 'report.html'}   (report.md and tables as CSV beside it)")

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
+from dvc.repo import Repo
 
 from pipeline.parallel import Finished, dependencies, in_order
 
@@ -72,7 +73,8 @@ def test_after_a_failure_nothing_new_starts_and_it_stands_last():
 
 
 def test_the_studys_graph_reaches_into_the_roots_file():
-    needs = dependencies(ROOT, "studies/seeds/dvc.yaml")
+    with Repo(str(ROOT)) as repo:
+        needs = dependencies(repo, "studies/seeds/dvc.yaml")
     assert needs["world"] == set()
     assert needs["studies/seeds/dvc.yaml:scratch@teacher-large"] == {"world"}
     assert "register_scratch" not in needs
