@@ -7,7 +7,6 @@ Whoever ends last writes the manifest and moves the folder to its place.
 
 import hashlib
 import io
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from kd_distill.cache import MANIFEST, Block, CacheInfo, blocks, files_of, manifest, names, read_manifest, sha256_of
+from kd_distill.durable import sync_names, write_whole
 from kd_distill.lock import sole_writer
 
 Compute = Callable[[Block], Mapping[str, np.ndarray]]
@@ -138,26 +138,6 @@ def _finish(folder: Path, work: Work, info: CacheInfo, replace: bool) -> bool:
         if folder.exists():
             folder.rename(work.old)
         work.data.rename(folder)
-        _sync(folder.parent)
+        sync_names(folder.parent)
         shutil.rmtree(work.own)
     return True
-
-
-def write_whole(file: Path, content: bytes) -> None:
-    """Write a file so that after a kill or a crash it is there as a whole or not at all."""
-    part = file.with_name(f"{file.name}.{os.getpid()}.part")
-    with part.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    part.replace(file)
-    _sync(file.parent)
-
-
-def _sync(folder: Path) -> None:
-    """Make renames in a folder last."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

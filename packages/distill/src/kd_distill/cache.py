@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
 from kd_distill.batch import Targets, TeacherInfo
+from kd_distill.precision import Precision
 from kd_distill.tracking import IntegrityError
 
 MANIFEST = "cache.json"
@@ -54,7 +55,7 @@ class CacheInfo(BaseModel):
     teacher: dict[str, str]
     preprocessing: dict[str, Any] | None
     tokenizer: str | None
-    precision: Literal["fp32", "bf16", "fp16"]
+    precision: Precision
     width: int
     scale: float
     bias: float

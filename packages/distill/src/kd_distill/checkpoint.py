@@ -17,6 +17,7 @@ from typing import Any
 
 from torch import Tensor
 
+from kd_distill.durable import sync_names
 from kd_distill.tracking import IntegrityError
 
 SCHEMA = "kd-checkpoint/1"
@@ -73,7 +74,7 @@ class Checkpoints:
             _write(part, step, tensors, values)
             shutil.rmtree(place, ignore_errors=True)
             part.rename(place)
-            _sync(self.folder)
+            sync_names(self.folder)
         except Exception as error:
             shutil.rmtree(part, ignore_errors=True)
             raise _explained(error, place, sum(t.nbytes for t in tensors.values())) from error
@@ -151,7 +152,7 @@ def _write(folder: Path, step: int, tensors: Mapping[str, Tensor], values: Mappi
         file.write(json.dumps(manifest, separators=(",", ":")))
         file.flush()
         os.fsync(file.fileno())
-    _sync(folder)
+    sync_names(folder)
 
 
 def _with_storage_of_their_own(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -163,15 +164,6 @@ def _with_storage_of_their_own(tensors: Mapping[str, Tensor]) -> dict[str, Tenso
         own[name] = value.clone() if value.untyped_storage().data_ptr() in taken else value
         taken.add(own[name].untyped_storage().data_ptr())
     return own
-
-
-def _sync(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _explained(error: Exception, place: Path, needed: int) -> Exception:

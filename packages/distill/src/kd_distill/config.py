@@ -1,9 +1,8 @@
 """The section `distill` of params.yaml."""
 
 import math
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -11,6 +10,8 @@ from kd_distill.formats import Part
 from kd_distill.freeze import Tower
 from kd_distill.losses import PATCH_TERMS, TEACHER_TERMS, TERMS
 from kd_distill.params import Params
+from kd_distill.precision import Precision
+from kd_distill.ramps import Ramp, Weight, weights_at
 from kd_distill.recipes import recipe_named
 
 ENDLESS = 1 << 60  # steps
@@ -47,30 +48,6 @@ class Data(Params):
         if [] in (self.train, self.val):
             raise ValueError("train and val: expected a folder, or a list of at least one part")
         return self
-
-
-class Ramp(Params):
-    """A weight that goes from `start` to `end` over the steps before `until` and stays there."""
-
-    start: float = Field(ge=0, allow_inf_nan=False)
-    end: float = Field(ge=0, allow_inf_nan=False)
-    until: int = Field(gt=0, description="First step at which the weight is `end`.")
-    shape: Literal["linear", "cosine"] = "linear"
-
-    def at(self, step: int) -> float:
-        """The weight at this step."""
-        share = min(1.0, step / self.until)
-        if self.shape == "cosine":
-            share = (1 - math.cos(math.pi * share)) / 2
-        return self.start + (self.end - self.start) * share
-
-
-Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)] | Ramp
-
-
-def weights_at(weights: Mapping[str, float | Ramp], step: int) -> dict[str, float]:
-    """The weight of each term at this step."""
-    return {name: w.at(step) if isinstance(w, Ramp) else w for name, w in weights.items()}
 
 
 class Active(Params):
@@ -125,7 +102,7 @@ class Recipe(Params):
         lt=1,
         description="Decay of a moving average of the weights, which is then the model that is written.",
     )
-    precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="Of the towers; losses are always in fp32.")
+    precision: Precision = Field("fp32", description="Of the towers; losses are always in fp32.")
     compile: bool = Field(False, description="torch.compile the towers.")
     freeze: tuple[Tower, ...] = Field((), max_length=1, description="The tower that stays as it is, see freeze.py.")
     channels_last: bool | None = Field(None, description="Memory layout of the image tower; None: where it is timm's.")
@@ -221,6 +198,11 @@ class Cell(Params):
     def teachers(self) -> tuple[str, ...]:
         """Registered names, in their order."""
         return (self.teacher,) if isinstance(self.teacher, str) else self.teacher or ()
+
+    @property
+    def taught_by(self) -> str:
+        """Registered names of the teachers in one word, `none` without one."""
+        return "+".join(self.teachers) or "none"
 
     @property
     def teacher_ids(self) -> str:

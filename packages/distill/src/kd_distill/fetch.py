@@ -1,7 +1,6 @@
 """A teacher from a hub, or from a copy of its hub folder, as an open_clip `local-dir` folder that can be registered."""
 
 import pickle
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 
 from kd_distill import models
+from kd_distill.durable import whole_folder
 from kd_distill.journal import Journal
 from kd_distill.schema import check_architecture, check_preprocessing
 from kd_distill.teachers import Teacher
@@ -43,20 +43,17 @@ def fetch(
     if (folder / models.CONFIG).is_file():
         return folder
     source = source or snapshot(teacher.hub, download=download, revision=revision)
-    part = folder.with_name(folder.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
     model = assemble(source, teacher)
-    models.save(part, model, teacher.config, teacher.preprocessing, tokenizer=source)
     params = {"kind": "teacher", "architecture": teacher.name, "hub": teacher.hub, "revision": revision or "main"}
-    journal = Journal.open(part / JOURNAL, experiment="distill", name=teacher.registered, params=params)
     tags = {"kd.arch": teacher.name, "kd.teacher": "none", "kd.recipe": "pretrained", "kd.data": teacher.hub}
-    journal.finish(
-        kind="teacher",
-        name=teacher.registered,
-        tags=tags | {"kd.seed": "0"} | models.describe(model, teacher.config),
-    )
-    part.rename(folder)
+    with whole_folder(folder) as part:
+        models.save(part, model, teacher.config, teacher.preprocessing, tokenizer=source)
+        journal = Journal.open(part / JOURNAL, experiment="distill", name=teacher.registered, params=params)
+        journal.finish(
+            kind="teacher",
+            name=teacher.registered,
+            tags=tags | {"kd.seed": "0"} | models.describe(model, teacher.config),
+        )
     return folder
 
 

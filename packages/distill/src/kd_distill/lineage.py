@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from kd_distill.durable import write_whole
+
 # Parameters of a recipe that leave the result as it is; they may differ between a run and its continuation.
 WITHOUT_EFFECT = frozenset(
     {"save_every_steps", "save_every_seconds", "keep", "log_every", "monitor_every", "export_epochs"}
@@ -69,9 +71,8 @@ def go_on(work: Path, inputs: Inputs, *, step: int, fork: bool) -> tuple[Inputs,
         halfway = {"step": step, "changed": {name: list(pair) for name, pair in changed.items()}}
         inputs = Inputs(inputs.values, (*begun.changes, halfway) if changed else begun.changes)
         forked = bool(changed) and fork
-    part = file.with_suffix(".part")
-    part.write_text(json.dumps({"values": dict(inputs.values), "changes": list(inputs.changes)}, indent=1) + "\n")
-    part.replace(file)
+    content = json.dumps({"values": dict(inputs.values), "changes": list(inputs.changes)}, indent=1) + "\n"
+    write_whole(file, content.encode())
     return inputs, forked
 
 

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from kd_distill.losses import contrastive
+from kd_distill.losses.cka import cka
 from kd_distill.models import Clip, encode_text
 from kd_distill.pairs import Pairs
 from kd_distill.zeroshot import LabelledImages
@@ -28,27 +29,14 @@ def retrieval(image: Float[Tensor, "n d"], text: Float[Tensor, "n d"], scale: Fl
 
 
 def debiased_cka(x: Float[Tensor, "n d1"], y: Float[Tensor, "n d2"]) -> float:
-    """Linear CKA from the unbiased estimator of HSIC: at most 1, near 0 for unrelated features whatever n and widths.
+    """The loss's debiased linear CKA in float64: at most 1, near 0 for unrelated features whatever n and widths.
 
     Raises:
         ValueError: If n is below 4, where the estimator is not defined.
-
-    Source: Song et al., Feature Selection via Dependence Maximization, JMLR 2012, equation 5.
     """
     if len(x) < 4 or len(x) != len(y):
         raise ValueError(f"Expected two sets of features of the same 4 rows or more, got {len(x)} and {len(y)}.")
-    k, gram = (_gram(features.double()) for features in (x, y))
-    return float(_hsic(k, gram) / (_hsic(k, k) * _hsic(gram, gram)).sqrt())
-
-
-def _gram(x: Tensor) -> Tensor:
-    return (x @ x.T).fill_diagonal_(0)
-
-
-def _hsic(k: Tensor, gram: Tensor) -> Tensor:
-    n = len(k)
-    sums = k.sum() * gram.sum() / ((n - 1) * (n - 2)) - 2 * (k.sum(0) @ gram.sum(0)) / (n - 2)
-    return ((k * gram).sum() + sums) / (n * (n - 3))
+    return float(cka(x.double(), y.double()))
 
 
 def accuracy(image: Float[Tensor, "n d"], classes: Float[Tensor, "c d"], labels: Int[Tensor, " n"]) -> float:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,13 +14,12 @@ from kd_distill import models
 from kd_distill.batch import Batch, Rendering, Targets, TeacherInfo
 from kd_distill.cache import Block, TeacherCache
 from kd_distill.pairs import Pairs
+from kd_distill.precision import Precision, autocast
 from kd_distill.towers import image_features, patch_grid
 from kd_distill.tracking import Model
 from kd_distill.views import Preprocessing
 
 BATCH = 128
-Precision = Literal["fp32", "bf16", "fp16"]
-LOW = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class LiveTeacher:
@@ -86,19 +85,16 @@ class LiveTeacher:
     def images(self, images: UInt8[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b p w"] | None]:
         """Unit embeddings, and patch tokens (not normalised) where the teacher gives them."""
         normalised = self.preprocessing.normalise(images.to(self.device, non_blocking=True))
-        with self._autocast():
+        with autocast(self.device.type, self.precision):
             image, patches = image_features(self._model, normalised, patches=self.info.grid is not None)
         return F.normalize(image.float(), dim=-1), None if patches is None else patches.float()
 
     @torch.inference_mode()
     def texts(self, tokens: Int[Tensor, "b t"]) -> Float[Tensor, "b d"]:
         """Unit embeddings."""
-        with self._autocast():
+        with autocast(self.device.type, self.precision):
             text = models.encode_text(self._model, tokens.to(self.device, non_blocking=True))
         return F.normalize(text.float(), dim=-1)
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, LOW[self.precision], enabled=self.precision != "fp32")
 
     def embed(self, pairs: Pairs, block: Block) -> Mapping[str, np.ndarray]:
         """The arrays of one block of a cache; `pairs` are seen in the teacher's own way."""

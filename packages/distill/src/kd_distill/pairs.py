@@ -13,7 +13,7 @@ from kd_distill.cache import TeacherCache
 from kd_distill.decode import decode
 from kd_distill.ledger import BadSampleError, TooManyBadError, refuse_too_frequent
 from kd_distill.order import Order
-from kd_distill.sources import Source
+from kd_distill.sources import Source, epoch_of
 from kd_distill.tokens import Rows, Tokenizer, batch_of
 from kd_distill.views import Box, Preprocessing, crop_box
 
@@ -91,7 +91,7 @@ class Pairs:
 
     def __len__(self) -> int:
         """Samples in one epoch."""
-        return sum(draws for _, draws in self.shards.parts)
+        return epoch_of(self.shards)
 
     def bad(self) -> dict[str, float]:
         """Pairs in the ledger by cause, as metrics `data/bad/<cause>`."""

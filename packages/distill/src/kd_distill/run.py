@@ -13,7 +13,7 @@ from kd_distill import models
 from kd_distill.active import ActivePairs, Selection
 from kd_distill.batch import Stream
 from kd_distill.cache import MANIFEST
-from kd_distill.config import Cell, Data, Ramp, Recipe, weights_at
+from kd_distill.config import Cell, Data, Recipe
 from kd_distill.distributed import Ranks, joined
 from kd_distill.formats import open_pairs
 from kd_distill.freeze import freeze
@@ -27,11 +27,12 @@ from kd_distill.monitors import Measure
 from kd_distill.online import TaughtPairs, Teachers
 from kd_distill.optim import average_of, build_optimizer
 from kd_distill.pairs import Pairs
+from kd_distill.ramps import Ramp, weights_at
 from kd_distill.session import Origin, digest_of, start, work_folder
 from kd_distill.sources import Source
 from kd_distill.state import TrainingState
 from kd_distill.task import DistillationTask
-from kd_distill.teaching import CROP_SEED, Progress, cache_folder, held_out_targets, make_cache, open_teachers
+from kd_distill.teaching import Progress, cache_folder, held_out_targets, make_cache, open_teachers, pairs_of
 from kd_distill.towers import patch_grid
 from kd_distill.tracking import resolve
 from kd_distill.train import train
@@ -169,19 +170,14 @@ def _state(task: DistillationTask, recipe: Recipe, ranks: Ranks) -> TrainingStat
 
 def _pairs(data: Data, shards: Source, config: Mapping, teachers: Teachers) -> Pairs:
     tokenize = models.Tokenize(config)
-    return Pairs(
+    return pairs_of(
+        data,
         shards,
         models.preprocessing_of(config),
         tokenize,
         tokens=shards.tokens(tokenize) if data.pretokenise else None,
-        seed=CROP_SEED,
-        views=data.views,
-        crop_area=data.crop_area,
         caches=teachers.caches,
         others=teachers.looks,
-        bad_limit=data.bad_limit,
-        workers=data.workers,
-        timeout=data.timeout,
     )
 
 

@@ -14,6 +14,7 @@ from kd_distill import models
 from kd_distill.checkpoint import Checkpoints, require_room
 from kd_distill.config import Cell, Data, Recipe
 from kd_distill.distributed import Ranks
+from kd_distill.durable import whole_folder
 from kd_distill.journal import FINISH_SECONDS, Journal, read_journal
 from kd_distill.lineage import Inputs, go_on
 from kd_distill.models import Clip
@@ -88,7 +89,7 @@ class Session:
     def export(self, folder: Path, encoder: Clip, config: Mapping[str, Any], epoch: int) -> None:
         """Write the encoder as it is after `epoch`; its run goes on."""
         if self.journal:
-            with _whole(folder) as part:
+            with whole_folder(folder) as part:
                 models.save(part, encoder, config)
                 tags = dict(self.tags) | {"kd.epoch": str(epoch)} | models.describe(encoder, config)
                 self.journal.copy_with_model(part / JOURNAL, kind=tags.pop("kd.kind"), name=folder.name, tags=tags)
@@ -96,31 +97,12 @@ class Session:
     def finish(self, folder: Path, encoder: Clip, config: Mapping[str, Any]) -> None:
         """Write the model folder, end the journal, and remove the work folder."""
         if self.journal:
-            with _whole(folder) as part:
+            with whole_folder(folder) as part:
                 models.save(part, encoder, config)
                 tags = dict(self.tags) | models.describe(encoder, config)
                 self.journal.finish(kind=tags.pop("kd.kind"), name=folder.name, tags=tags)
                 shutil.copy(self.work / JOURNAL, part / JOURNAL)
             shutil.rmtree(self.work)
-
-
-class _whole:  # noqa: N801  a context manager
-    """A folder to write into that takes its place when all is written, or not at all."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.part = folder, folder.with_name(folder.name + ".part")
-
-    def __enter__(self) -> Path:
-        shutil.rmtree(self.part, ignore_errors=True)
-        self.part.mkdir(parents=True)
-        return self.part
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        if kind is None:
-            shutil.rmtree(self.folder, ignore_errors=True)
-            self.part.rename(self.folder)
-        else:
-            shutil.rmtree(self.part, ignore_errors=True)
 
 
 @dataclass(frozen=True)
@@ -187,7 +169,7 @@ def _params(cell: Cell, recipe: Recipe, data: Data, plan: Plan, samples: int, wo
     return {
         "kind": cell.kind,
         "architecture": cell.id,
-        "teacher": "+".join(cell.teachers) or "none",
+        "teacher": cell.taught_by,
         "recipe": cell.recipe,
         "seed": cell.seed,
         **{key: json.dumps(v) if isinstance(v, dict) else v for key, v in recipe.model_dump(mode="json").items()},
@@ -207,7 +189,7 @@ def _tags(cell: Cell, data: Data, inputs: Inputs) -> dict[str, str]:
     tags = {
         "kd.kind": cell.kind,
         "kd.arch": cell.id,
-        "kd.teacher": "+".join(cell.teachers) or "none",
+        "kd.teacher": cell.taught_by,
         "kd.recipe": cell.recipe,
         "kd.data": data.name,
         "kd.seed": str(cell.seed),

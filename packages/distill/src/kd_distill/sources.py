@@ -60,6 +60,11 @@ class Source(Protocol):
         """Raise TooManyBadError where more than the share `limit` of the pairs, of any part, is in the ledger."""
 
 
+def epoch_of(source: Source) -> int:
+    """Samples in one epoch of a source."""
+    return sum(draws for _, draws in source.parts)
+
+
 class IndexedPairs:
     """A source with an index; formats add where the bytes of an image are.
 

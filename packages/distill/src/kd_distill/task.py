@@ -19,12 +19,12 @@ from kd_distill.losses.embeddings import Embeddings, map_tensors
 from kd_distill.losses.rows import Rows, blocks
 from kd_distill.losses.terms import Options
 from kd_distill.models import Clip, encode_text
+from kd_distill.precision import Precision, autocast
 from kd_distill.towers import image_features
 from kd_distill.views import Preprocessing, stream
 
 MAX_LOG_SCALE = math.log(100)
 SIGMOID_BIAS = -10.0  # SigLIP's initial one
-AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class DistillationTask(nn.Module):
@@ -60,7 +60,7 @@ class DistillationTask(nn.Module):
         icl_exp: bool = True,
         mask: float = 0.75,
         seed: int = 0,
-        precision: str = "fp32",
+        precision: Precision = "fp32",
     ) -> None:
         super().__init__()
         named = terms_named(terms)
@@ -70,7 +70,7 @@ class DistillationTask(nn.Module):
         self.teachers, self.student_grid = tuple(teachers), student_grid
         self.preprocessing, self.options = preprocessing, options or Options()
         self.icl_exp = icl_exp
-        self.mask, self.seed, self.autocast = mask, seed, AUTOCAST[precision]
+        self.mask, self.seed, self.precision = mask, seed, precision
         self.reads_text = bool(TEXT_TERMS & set(named))
         reads = _reads(named)
         self.heads = nn.ModuleDict(
@@ -162,7 +162,7 @@ class DistillationTask(nn.Module):
         def run(start: int, stop: int) -> Features:
             part = slice(start, stop)
             device = batch.images.device.type
-            with torch.autocast(device, self.autocast, enabled=self.autocast is not None):
+            with autocast(device, self.precision):
                 images = self.preprocessing.normalise(batch.images[part]).to(self.student.logit_scale.dtype)
                 image, tokens = image_features(self.student, images, patches=patches) if whole else (None, None)
                 masked = None if keep is None else image_features(self.student, images, keep=keep[part])[0]

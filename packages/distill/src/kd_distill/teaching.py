@@ -15,19 +15,19 @@ from kd_distill.building import build
 from kd_distill.cache import CacheInfo, TeacherCache
 from kd_distill.config import Data
 from kd_distill.formats import open_pairs
-from kd_distill.online import BATCH, LiveTeacher, Precision, Teachers
+from kd_distill.online import BATCH, LiveTeacher, Teachers
 from kd_distill.pairs import Pairs
+from kd_distill.precision import Precision
 from kd_distill.sources import Source
+from kd_distill.tokens import Tokenizer
 from kd_distill.tracking import IntegrityError, Model, resolve
-from kd_distill.views import stream
+from kd_distill.views import Preprocessing, stream
 
 log = logging.getLogger(__name__)
 CROP_SEED = 0  # crops are one for all cells, so that one cache serves them all
 ROWS, FILE_BYTES = 4096, 256 << 20
-CLOSE = {
-    "fp32": 1e-5,
-    "bf16": 1e-3,
-}  # 1 - cosine of a row with itself computed again, in another batch or on another device
+# 1 - cosine of a row with itself computed again, in another batch or on another device
+CLOSE: dict[Precision, float] = {"fp32": 1e-5, "bf16": 1e-3, "fp16": 1e-3}
 Progress = Callable[[str, int, int], None]  # (what, done, of)
 
 
@@ -206,15 +206,22 @@ def held_out_targets(data: Data, ref: Mapping[str, str]) -> Float[Tensor, "n d"]
 
 def _seen_by(live: LiveTeacher, data: Data, source: Source | None = None) -> Pairs:
     """Pairs, those of the training where no others are given, as a teacher wants them."""
+    return pairs_of(data, source or open_pairs(data.train, data.index), *live.look)
+
+
+def pairs_of(data: Data, source: Source, preprocessing: Preprocessing, tokenize: Tokenizer, **more: Any) -> Pairs:
+    """The pairs of a source under the parameters `data`, as one model wants them; `more` goes to `Pairs`."""
     return Pairs(
-        source or open_pairs(data.train, data.index),
-        *live.look,
+        source,
+        preprocessing,
+        tokenize,
         seed=CROP_SEED,
         views=data.views,
         crop_area=data.crop_area,
         bad_limit=data.bad_limit,
         workers=data.workers,
         timeout=data.timeout,
+        **more,
     )
 
 

@@ -3,12 +3,15 @@
 import dataclasses
 import json
 import shutil
+from typing import get_args
 
 import numpy as np
 import pytest
 from kd_distill.building import Work, build
 from kd_distill.cache import MANIFEST, CacheInfo, TeacherCache, blocks, read_manifest
 from kd_distill.lock import LockHeldError, sole_writer
+from kd_distill.precision import Precision
+from kd_distill.teaching import CLOSE
 from kd_distill.tracking import IntegrityError
 
 INFO = CacheInfo(
@@ -275,3 +278,7 @@ def test_a_cache_that_was_copied_is_the_same_cache(folder, tmp_path):
     copy = TeacherCache(tmp_path / "copy")
     assert copy.info.digest == INFO.digest
     assert dataclasses.astuple(copy.rows(np.array([3]), 0))[0].shape == (1, 6)
+
+
+def test_a_cache_of_any_precision_can_be_verified():
+    assert CLOSE.keys() == set(get_args(Precision))  # fp16 was missing, and verifying such a cache ended in a KeyError

@@ -189,10 +189,13 @@ def test_a_large_set_that_is_all_bad_stops_at_once():
 
 def test_a_large_set_below_the_limit_is_not_stopped_by_chance():
     rng = np.random.default_rng(0)
+    seen = 0
     for _ in range(20):
         failed = np.cumsum(rng.random(20_000) < 0.009)
         for tried in range(1, 20_001, 7):
             refuse_too_frequent({}, "pairs", int(failed[tried - 1]), tried, 0.01)
+            seen += 1
+    assert seen == 20 * len(range(1, 20_001, 7))  # none of them was refused
 
 
 def test_a_ledger_whose_last_line_was_cut_is_read(tmp_path):

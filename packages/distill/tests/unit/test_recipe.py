@@ -1,7 +1,8 @@
 """A recipe's losses: named sets, weights, ramps."""
 
 import pytest
-from kd_distill.config import Recipe, weights_at
+from kd_distill.config import Recipe
+from kd_distill.ramps import weights_at
 
 
 def recipe(**fields: object) -> Recipe:

@@ -1,0 +1,67 @@
+"""What all commands share: errors to exit codes, progress bars, options."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Protocol
+
+import typer
+
+Out = Annotated[Path, typer.Option(help="Folder for the models.")]
+
+
+class Bars(Protocol):
+    """Draws one bar for each `what`."""
+
+    def __call__(self, what: str, done: int, of: int) -> None: ...
+
+
+@contextmanager
+def errors() -> Iterator[None]:
+    """Exceptions to one message and the exit code of contract/README.md."""
+    from kd_distill.exits import exit_code
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        if (code := exit_code(error)) is None:
+            raise
+        typer.echo(str(error), err=True)
+        raise typer.Exit(code) from None
+
+
+@contextmanager
+def progress_bars() -> Iterator[Bars]:
+    """Bars on stderr; under torchrun those of the first rank alone."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TaskID,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    first = os.environ.get("RANK", "0") == "0"
+    with Progress(*columns, console=Console(stderr=True), disable=not first) as bars:
+        known: dict[str, TaskID] = {}
+
+        def update(what: str, done: int, of: int) -> None:
+            if what not in known:
+                known[what] = bars.add_task(what, total=of)
+            bars.update(known[what], completed=done)
+
+        yield update
