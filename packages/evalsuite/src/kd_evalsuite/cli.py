@@ -1,12 +1,13 @@
 """The command `evalsuite`. It parses and calls; what takes long is imported by the command that needs it."""
 
-import functools
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
+
+from kd_evalsuite import cli_data
+from kd_evalsuite.options import Blind, DryRun, ModelOption, Out, Overrides, Params, Replace, guarded
 
 app = typer.Typer(
     name="evalsuite",
@@ -15,49 +16,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-
-Params = Annotated[Path, typer.Option("--params", help="YAML file with a section `evalsuite`.")]
-Overrides = Annotated[
-    list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change one parameter, e.g. --set limit=20.")
-]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Check parameters, model and data; say what would be done.")]
-ModelOption = Annotated[str, typer.Option("--model", help="A reference file, models:/name, or a model's folder.")]
-Out = Annotated[Path, typer.Option("--out", help="Where the results go.")]
-Blind = Annotated[bool, typer.Option("--blind", help="Ask without the images.")]
-Replace = Annotated[bool, typer.Option("--replace", help="Start over if --out holds predictions of something else.")]
-
-
-def guarded(command: Callable[..., None]) -> Callable[..., None]:
-    """Known errors become one message and an exit code: 2 input, 5 integrity, 7 lock, 130 interrupted."""
-
-    @functools.wraps(command)
-    def run(*args: Any, **kwargs: Any) -> None:
-        from kd_evalsuite.predictions import LockedError
-        from kd_evalsuite.tracking import IntegrityError
-
-        try:
-            command(*args, **kwargs)
-        except IntegrityError as error:
-            _fail(error, 5)
-        except LockedError as error:
-            _fail(error, 7)
-        except ModuleNotFoundError as error:
-            if (error.name or "").split(".")[0] == "kd_evalsuite":
-                raise
-            _fail(f"{error}. Install what this command needs: pip install 'kd-evalsuite[torch,clip,mlflow]'.", 2)
-        except (ValueError, FileNotFoundError) as error:  # ParamsError and DataError are ValueErrors
-            _fail(error, 2)
-        except KeyboardInterrupt:
-            _fail("Interrupted. Predictions so far are kept; run the same command to go on.", 130)
-
-    return run
-
-
-def _fail(error: object, code: int) -> None:
-    from kd_evalsuite.view import err, plain
-
-    err.print(f"[red]error:[/red] {plain(str(error))}", soft_wrap=True)
-    raise typer.Exit(code)
 
 
 @app.callback()
@@ -82,12 +40,13 @@ def run_command(
 
     Example: evalsuite run --params params.yaml --model refs/vlm-x.json --out out/eval/vlm-x
     """
-    from kd_evalsuite import commands
+    from kd_evalsuite import commands, commands_data
+    from kd_evalsuite.finding import find_model, load_params
 
-    evaluated = commands.load_params(params, overrides)
-    commands.predict(evaluated, commands.find_model(model), out, blind=blind, replace=replace, dry_run=dry_run)
+    evaluated = load_params(params, overrides)
+    commands.predict(evaluated, find_model(model), out, blind=blind, replace=replace, dry_run=dry_run)
     if not dry_run:
-        commands.score(evaluated, [(out, out)])
+        commands_data.score(evaluated, [(out, out)])
 
 
 @app.command("predict")
@@ -112,81 +71,13 @@ def predict_command(
     evalsuite predict --best-of out/eval --blind --out out/predictions/best-blind
     """
     from kd_evalsuite import commands
+    from kd_evalsuite.finding import find_model, load_params
 
     if (model is None) == (best_of is None):
         raise ValueError("Expected one of --model and --best-of.")
-    evaluated = commands.load_params(params, overrides)
-    found = commands.find_model(model) if model is not None else commands.find_best(best_of or Path())
+    evaluated = load_params(params, overrides)
+    found = find_model(model) if model is not None else commands.find_best(best_of or Path())
     commands.predict(evaluated, found, out, blind=blind, replace=replace, dry_run=dry_run)
-
-
-@app.command("score")
-@guarded
-def score_command(
-    predictions: Annotated[list[Path], typer.Option("--predictions", help="A folder of predictions, or of such ones.")],
-    out: Annotated[list[Path], typer.Option("--out", help="Where the scores go; one for each --predictions.")],
-    params: Params = Path("params.yaml"),
-    overrides: Overrides = [],  # noqa: B006
-    dry_run: DryRun = False,
-) -> None:
-    """Score predictions. Needs no model and no torch.
-
-    Examples:
-    evalsuite score --predictions out/predictions/vlm-x --out out/eval/vlm-x
-
-    evalsuite score --predictions out/predictions --out out/eval  (every folder in it)
-    """
-    from kd_evalsuite import commands
-
-    evaluated = commands.load_params(params, overrides)
-    commands.score(evaluated, commands.pairs(predictions, out), dry_run=dry_run)
-
-
-@app.command("zeroshot")
-@guarded
-def zeroshot_command(
-    model: Annotated[list[str], typer.Option("--model", help="An encoder; may be given several times.")],
-    out: Annotated[Path, typer.Option("--out", help="One folder a model is made in it.")],
-    params: Params = Path("params.yaml"),
-    overrides: Overrides = [],  # noqa: B006
-    dry_run: DryRun = False,
-) -> None:
-    """Top-1 and top-5 of open_clip encoders on a classification set.
-
-    Example: evalsuite zeroshot --model refs/a.json --model refs/b.json --out out/zeroshot
-    """
-    from kd_evalsuite import commands
-
-    commands.zeroshot(commands.load_params(params, overrides), model, out, dry_run=dry_run)
-
-
-@app.command("list")
-@guarded
-def list_command() -> None:
-    """The benchmarks: public source, number of items, metrics.
-
-    Example: evalsuite list
-    """
-    from kd_evalsuite import commands
-
-    commands.show_tasks()
-
-
-@app.command("show")
-@guarded
-def show_command(
-    task: Annotated[str, typer.Argument(help="A benchmark, as in `evalsuite list`.")],
-    params: Params = Path("params.yaml"),
-    item: Annotated[str | None, typer.Option("--item", help="The id of an item; the first one otherwise.")] = None,
-    overrides: Overrides = [],  # noqa: B006
-) -> None:
-    """The prompt of a benchmark on a real item, its gold answer and its metric.
-
-    Example: evalsuite show gqa --params params.yaml
-    """
-    from kd_evalsuite import commands
-
-    commands.show_item(commands.load_params(params, overrides), task, item)
 
 
 @app.command("publish")
@@ -202,3 +93,6 @@ def publish_command(
     from kd_evalsuite import commands
 
     commands.publish(folders, dry_run=dry_run)
+
+
+app.add_typer(cli_data.app)

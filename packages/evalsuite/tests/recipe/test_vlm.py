@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from kd_evalsuite import commands
+from kd_evalsuite import commands, commands_data
 from kd_evalsuite.data import load_all
+from kd_evalsuite.finding import find_model, load_params
 from kd_evalsuite.images import decode
 from kd_evalsuite.models import vlm as vlm_module
 from kd_evalsuite.models.base import Request, Shown
@@ -81,12 +82,12 @@ def test_an_image_token_in_a_question_is_not_an_image(folder):
 def test_run_predicts_and_scores_all_sixteen(llava_folder, benchmark_root, tmp_path):
     path = tmp_path / "params.yaml"
     path.write_text(f"evalsuite:\n  data: {benchmark_root}\n  zeroshot:\n    data: nowhere\n")
-    params = commands.load_params(path, ["batch_size=24"])
-    model = commands.find_model(str(llava_folder))
+    params = load_params(path, ["batch_size=24"])
+    model = find_model(str(llava_folder))
     outs = {"sighted": tmp_path / "sighted", "blind": tmp_path / "blind"}
     for name, out in outs.items():
         commands.predict(params, model, out, blind=name == "blind", replace=False)
-    commands.score(params, [(out, out) for out in outs.values()])
+    commands_data.score(params, [(out, out) for out in outs.values()])
     sighted, blind = (read_scores(out) for out in outs.values())
     assert [sighted.blind, blind.blind] == [False, True]
     assert {s.benchmark for s in sighted.scores} == {*TASKS, "average"}

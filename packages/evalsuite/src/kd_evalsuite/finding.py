@@ -1,0 +1,31 @@
+"""What every command begins with: parameters, models, threads."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kd_evalsuite.config import SECTION, EvalParams
+from kd_evalsuite.params import load_section
+
+if TYPE_CHECKING:
+    from kd_evalsuite.tracking import Model
+
+
+def load_params(path: Path, overrides: Sequence[str]) -> EvalParams:
+    """The section `evalsuite` of a parameter file."""
+    return load_section(path, SECTION, EvalParams, overrides)
+
+
+def find_model(model: str) -> "Model":
+    """The verified folder of a model."""
+    from kd_evalsuite import tracking
+
+    return tracking.resolve(model)
+
+
+def use_threads(n: int | None) -> None:
+    """CPU threads of torch; None leaves its default."""
+    import torch
+
+    if n is not None:
+        torch.set_num_threads(n)
