@@ -78,13 +78,13 @@ def test_an_interrupted_command_ends_with_130(params_file, monkeypatch):
 
 
 def test_a_changed_model_ends_with_five(params_file, monkeypatch):
-    from kd_analysis import commands
+    from kd_analysis import commands_similarity
     from kd_analysis.tracking import IntegrityError
 
     def changed(*_):
         raise IntegrityError("other files")
 
-    monkeypatch.setattr(commands, "cka", changed)
+    monkeypatch.setattr(commands_similarity, "cka", changed)
     assert call("cka", "--params", params_file()).exit_code == 5
 
 
