@@ -54,10 +54,15 @@ def score_task(data: TaskData, predictions: dict[str, Prediction], protocol: str
     scores = tuple(_score(data.key, version, name, e, predictions) for name, e in estimates)
     main = estimates[0][1]
     rows = [
-        {"task": data.key, "id": j.item.id, "cluster": j.cluster, "score": round(share, 6)}
+        {"task": data.key, "id": j.item.id, "cluster": j.cluster, **_read_of(j), "score": round(share, 6)}
         for j, share in zip(main.judged, main.shares, strict=True)
     ]
     return TaskScores(scores, rows)
+
+
+def _read_of(one: Judged) -> dict[str, str | None]:
+    """What a comparison needs beside the score: MME is a mean within categories, and a reply may be unread."""
+    return {"category": one.item.category, "answer": one.verdict.answer}
 
 
 def _judge(judge: Judge, data: TaskData, predictions: dict[str, Prediction]) -> list[Judged]:

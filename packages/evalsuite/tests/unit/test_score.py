@@ -79,7 +79,7 @@ def test_files_have_the_form_of_the_contract(benchmark_root, tmp_path):
     assert list(whole) == ["schema", "model", "blind", "scores"]
     assert whole["schema"] == "kd-scores/1"
     row = json.loads((tmp_path / "s/items.jsonl").read_text().splitlines()[0])
-    assert list(row) == ["task", "id", "cluster", "score"]
+    assert list(row) == ["task", "id", "cluster", "category", "answer", "score"]
     assert (tmp_path / "s/manifest.json").exists()
 
 
