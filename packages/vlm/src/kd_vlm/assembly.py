@@ -1,13 +1,12 @@
 """Encoder + two-layer projector + language model = a stock transformers VLM with its processor."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -18,7 +17,6 @@ from transformers import (
     LlavaForConditionalGeneration,
     LlavaProcessor,
 )
-from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from kd_vlm.encoder import Encoder
 from kd_vlm.templates import IMAGE, chat_template, end_token_id
@@ -143,51 +141,6 @@ def standardise_input(vlm: Vlm, features: np.ndarray) -> None:
     with torch.no_grad():
         layer.weight.mul_(scale)
         layer.bias.sub_(layer.weight @ torch.from_numpy(mean))
-
-
-def forward_cached(vlm: Vlm, ids: Tensor, labels: Tensor, features: Tensor | None) -> Any:
-    """The stock forward with the tower's output given, and logits only where a label is supervised.
-
-    Equal to the forward on pixels: the projector and everything after it run as always.
-
-    Args:
-        vlm: The model.
-        ids: Token ids (b, t), padded on the right; no mask is needed, attention is causal.
-        labels: (b, t), `IGNORE` where nothing is supervised.
-        features: Visual tokens (n, p, w) of the pictures in the order in which they occur, or None.
-
-    Returns:
-        The stock output: `loss` is the mean over supervised tokens, `logits` (supervised tokens, vocabulary).
-    """
-    shifted = nn.functional.pad(labels, (0, 1), value=-100)[:, 1:]
-    kept = shifted != -100
-    return vlm.model(
-        input_ids=ids,
-        mm_encoder_outputs=_projected(vlm, features),
-        labels=labels,
-        logits_to_keep=kept,
-        shift_labels=shifted[kept],
-        use_cache=False,
-    )
-
-
-def _projected(vlm: Vlm, features: Tensor | None) -> dict[str, BaseModelOutputWithPooling] | None:
-    if features is None or not len(features):
-        return None
-    tokens = vlm.projector(features)
-    listed: Any = list(tokens) if isinstance(vlm.model, LlavaForConditionalGeneration) else tokens
-    return {"image": BaseModelOutputWithPooling(pooler_output=listed)}
-
-
-def collate(rows: Sequence[tuple[Sequence[int], Sequence[int]]], pad_id: int) -> tuple[Tensor, Tensor]:
-    """Ids and labels (b, t) of samples of unequal length, padded on the right."""
-    longest = max(len(ids) for ids, _ in rows)
-    ids = torch.full((len(rows), longest), pad_id)
-    labels = torch.full((len(rows), longest), -100)
-    for i, (row, label) in enumerate(rows):
-        ids[i, : len(row)] = torch.tensor(row)
-        labels[i, : len(label)] = torch.tensor(label)
-    return ids, labels
 
 
 def save_vlm(vlm: Vlm, folder: Path) -> None:

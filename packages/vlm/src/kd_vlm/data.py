@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
 from kd_vlm.templates import IMAGE, Encoded, Turn
@@ -148,24 +147,3 @@ def check_supervision(samples: Sequence[Sample], encoded: Sequence[Encoded], *, 
             "Check template and tokenizer, or lower least_supervised_share."
         )
     return share
-
-
-def batches(lengths: Sequence[int], batch_size: int, *, seed: int, epoch: int) -> list[list[int]]:
-    """Indices of one epoch in batches of like length; a function of its arguments and of nothing else.
-
-    Samples are shuffled, sorted by length within windows of 16 batches, cut into batches, and the batches shuffled.
-
-    Args:
-        lengths: Tokens of each sample.
-        batch_size: Samples of a batch; the last one may be smaller.
-        seed: Seed of the run.
-        epoch: Number of the epoch.
-    """
-    rng = np.random.default_rng([seed, epoch])
-    order = rng.permutation(len(lengths))
-    window = 16 * batch_size
-    cut: list[list[int]] = []
-    for start in range(0, len(order), window):
-        part = sorted(order[start : start + window].tolist(), key=lambda i: lengths[i])
-        cut += [part[i : i + batch_size] for i in range(0, len(part), batch_size)]
-    return [cut[i] for i in rng.permutation(len(cut))]

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kd_vlm.assembly import Vlm, collate, forward_cached
+from kd_vlm.assembly import Vlm
+from kd_vlm.batch import collate, loss_sum, supervised_logits
 from kd_vlm.features import FeatureCache
 from kd_vlm.train import Corpus
 
@@ -32,16 +33,13 @@ def held_out(vlm: Vlm, corpus: Corpus, features: FeatureCache, batch_size: int =
     loss, n_tokens, right = 0.0, 0, []
     for start in range(0, len(corpus), batch_size):
         part = range(start, min(start + batch_size, len(corpus)))
-        ids, labels = collate(
-            [(corpus.encoded[i].ids, corpus.encoded[i].labels) for i in part], vlm.processor.tokenizer.pad_token_id
-        )
+        batch = collate([corpus.encoded[i] for i in part], vlm.processor.tokenizer.pad_token_id)
         with torch.no_grad():
-            out = forward_cached(vlm, ids, labels, features.of([p for i in part for p in corpus.pictures[i]]))
-        shifted = torch.nn.functional.pad(labels, (0, 1), value=-100)[:, 1:]
-        kept = shifted != -100
-        loss += float(out.loss) * int(kept.sum())
-        n_tokens += int(kept.sum())
-        right.append(answers_right(kept, out.logits.reshape(-1, out.logits.shape[-1]).argmax(-1) == shifted[kept]))
+            pictures = features.of([p for i in part for p in corpus.pictures[i]])
+            logits, targets = supervised_logits(vlm, batch, features=pictures)
+        loss += float(loss_sum(logits, targets))
+        n_tokens += len(targets)
+        right.append(answers_right(batch.supervised, logits.argmax(-1) == targets))
     return HeldOut(loss / max(n_tokens, 1), torch.cat(right).numpy())
 
 

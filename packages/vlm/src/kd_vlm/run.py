@@ -21,8 +21,9 @@ from kd_vlm.journal import Journal
 from kd_vlm.lm import build_model, fit_lm, held_out_lm, packing_plan, read_text, repeated, tokenise, train_tokenizer
 from kd_vlm.loop import finished_steps
 from kd_vlm.names import lm_name, vlm_name
+from kd_vlm.sampling import batch_plan
 from kd_vlm.templates import IMAGE
-from kd_vlm.train import Corpus, batch_plan, fit_stage, prepare
+from kd_vlm.train import Corpus, fit_stage, prepare
 from kd_vlm.workspace import console, file_digest, flat, key_of, new_folder, on_step, progress
 
 _SHAPE = {"width", "layers", "heads", "kv_heads", "mlp_width", "max_positions"}

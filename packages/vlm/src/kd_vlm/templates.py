@@ -42,10 +42,11 @@ class Turn:
 
 @dataclass(frozen=True)
 class Encoded:
-    """Token ids and labels of one sample, of equal length; `IGNORE` where nothing is supervised."""
+    """Token ids and labels of one sample, of equal length, `IGNORE` where nothing is supervised; and its pictures."""
 
     ids: tuple[int, ...]
     labels: tuple[int, ...]
+    n_images: int = 0
 
     @property
     def n_supervised(self) -> int:
@@ -167,4 +168,4 @@ def _join(segments: Sequence[Segment], ids_of: dict[str, list[int]], end_id: int
         piece = {Role.IMAGE: picture, Role.END: [end_id]}.get(segment.role) or ids_of[segment.text]
         ids += piece
         labels += piece if segment.role in (Role.ANSWER, Role.END) else [IGNORE] * len(piece)
-    return Encoded(tuple(ids), tuple(labels))
+    return Encoded(tuple(ids), tuple(labels), sum(segment.role is Role.IMAGE for segment in segments))

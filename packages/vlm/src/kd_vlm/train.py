@@ -7,10 +7,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from kd_vlm.assembly import Vlm, collate, forward_cached
-from kd_vlm.data import Sample, batches, check_supervision, image_path
+from kd_vlm.assembly import Vlm
+from kd_vlm.batch import collate, loss_sum, normalised, supervised_logits
+from kd_vlm.data import Sample, check_supervision, image_path
 from kd_vlm.features import FeatureCache
 from kd_vlm.loop import Group, Step, fit
+from kd_vlm.sampling import batch_plan
 from kd_vlm.templates import Encoded, encode, template_named
 
 
@@ -103,17 +105,6 @@ def fit_stage(
     return len(plan)
 
 
-def batch_plan(lengths: Sequence[int], batch_size: int, epochs: float, seed: int) -> list[list[int]]:
-    """The batches of `epochs` epochs; a fraction takes the first part of the last epoch's batches."""
-    plan: list[list[int]] = []
-    n_steps = 0
-    for epoch in range(int(-(-epochs // 1))):
-        cut = batches(lengths, batch_size, seed=seed, epoch=epoch)
-        n_steps += round(min(1.0, epochs - epoch) * len(cut))
-        plan += cut
-    return plan[: max(1, n_steps)]
-
-
 def set_trainable(vlm: Vlm, *, language_model: bool) -> None:
     """Gradients for the projector and, if asked for, the language model; the tower has none and stays in eval mode."""
     vlm.model.train()
@@ -137,9 +128,8 @@ def batch_loss(
     vlm: Vlm, corpus: Corpus, features: FeatureCache, indices: Sequence[int], precision: str = "fp32"
 ) -> Tensor:
     """Cross-entropy in nats, averaged over the supervised tokens of the whole batch."""
-    ids, labels = collate(
-        [(corpus.encoded[i].ids, corpus.encoded[i].labels) for i in indices], vlm.processor.tokenizer.pad_token_id
-    )
+    batch = collate([corpus.encoded[i] for i in indices], vlm.processor.tokenizer.pad_token_id)
     pictures = [path for i in indices for path in corpus.pictures[i]]
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16"):
-        return forward_cached(vlm, ids, labels, features.of(pictures)).loss
+        logits, targets = supervised_logits(vlm, batch, features=features.of(pictures))
+        return normalised(loss_sum(logits, targets), len(targets), "micro_batch_mean")

@@ -13,7 +13,7 @@ from kd_vlm.evaluate import held_out
 from kd_vlm.features import cache_features
 from kd_vlm.run import without_images
 from kd_vlm.templates import IMAGE
-from kd_vlm.train import batch_loss, batch_plan, fit_stage, prepare, set_trainable
+from kd_vlm.train import batch_loss, fit_stage, prepare, set_trainable
 
 pytestmark = pytest.mark.recipe
 
@@ -135,11 +135,6 @@ def test_a_memory_mapped_cache_equals_the_one_in_memory(vit_folder, world, tmp_p
     assert isinstance(mapped.rows, np.memmap)
     assert torch.equal(mapped.of(paths[3:6]), memory.of(paths[3:6]))
     assert mapped.of([]) is None
-
-
-def test_a_fraction_of_an_epoch_is_the_first_part_of_its_batches():
-    lengths = [5] * 100
-    assert batch_plan(lengths, 10, 1.5, 0) == batch_plan(lengths, 10, 2, 0)[:15]
 
 
 def test_reruns_from_scratch_are_equal(vit_folder, lm_folder, world, tmp_path):

@@ -9,8 +9,8 @@ import textwrap
 import numpy as np
 import pytest
 import torch
-from kd_vlm.assembly import assemble, collate, forward_cached, save_vlm, standardise_input
-from kd_vlm.encoder import load_encoder, visual_tokens
+from kd_vlm.assembly import assemble, save_vlm, standardise_input
+from kd_vlm.encoder import load_encoder
 from kd_vlm.templates import END, IMAGE, Turn, encode, qwen2_base
 from PIL import Image
 from safetensors.torch import load_file
@@ -32,51 +32,6 @@ def sample(vlm, turns):
     return encode(
         [qwen2_base(turns)], vlm.processor.tokenizer, image_id=vlm.image_id, tokens_per_image=vlm.tokens_per_image
     )[0]
-
-
-def batch(vlm):
-    """One picture, text only, two pictures: (ids, labels, number of pictures)."""
-    conversations = [
-        [Turn(f"{IMAGE}\n{QUESTION}", "red"), Turn("And?", "2")],
-        [Turn("Say green.", "green")],
-        [Turn(f"{IMAGE}\n{IMAGE}\nWhich?", "blue red")],
-    ]
-    encoded = [sample(vlm, turns) for turns in conversations]
-    return *collate([(e.ids, e.labels) for e in encoded], vlm.processor.tokenizer.pad_token_id), 3
-
-
-def test_cached_features_give_the_loss_and_gradients_of_the_pixel_path(built):
-    """With logits at supervised positions only against all logits, on a batch with and without pictures."""
-    encoder, vlm = built
-    ids, labels, n = batch(vlm)
-    pixels = encoder.processor([picture(i) for i in range(n)], return_tensors="pt")["pixel_values"]
-    trained = {name: p for name, p in vlm.model.named_parameters() if "vision_tower" not in name}
-    results = []
-    for run in (
-        lambda: vlm.model(input_ids=ids, pixel_values=pixels, labels=labels, use_cache=False).loss,
-        lambda: forward_cached(vlm, ids, labels, visual_tokens(encoder, pixels)).loss,
-    ):
-        vlm.model.zero_grad(set_to_none=True)
-        loss = run()
-        loss.backward()
-        results.append((loss.detach(), {name: p.grad.clone() for name, p in trained.items()}))
-    (pixel_loss, pixel_grads), (cached_loss, cached_grads) = results
-    torch.testing.assert_close(cached_loss, pixel_loss, atol=1e-6, rtol=0)
-    for name in pixel_grads:
-        torch.testing.assert_close(cached_grads[name], pixel_grads[name], atol=1e-6, rtol=1e-5, msg=name)
-
-
-def test_padding_does_not_change_a_samples_loss(built):
-    _, vlm = built
-    short, long = sample(vlm, [Turn("Say red.", "red")]), sample(vlm, [Turn("Say red.", "red")] * 3)
-    losses = []
-    for rows in ([short], [long], [short, long]):
-        ids, labels = collate([(r.ids, r.labels) for r in rows], vlm.processor.tokenizer.pad_token_id)
-        with torch.no_grad():
-            losses.append(forward_cached(vlm, ids, labels, None).loss)
-    n_short, n_long = short.n_supervised, long.n_supervised
-    expected = (losses[0] * n_short + losses[1] * n_long) / (n_short + n_long)
-    torch.testing.assert_close(losses[2], expected, atol=1e-6, rtol=0)
 
 
 def test_the_tower_and_the_language_model_are_taken_over_unchanged(built, lm_folder):

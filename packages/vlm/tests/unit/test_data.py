@@ -1,9 +1,7 @@
 import json
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from kd_vlm.data import batches, check_supervision, decode_image, distinct_images, image_path, read_conversations
+from kd_vlm.data import check_supervision, decode_image, distinct_images, image_path, read_conversations
 from kd_vlm.templates import IGNORE, Encoded, Turn
 from PIL import Image
 
@@ -78,27 +76,6 @@ def test_a_picture_that_does_not_decode_or_is_too_large_is_refused(tmp_path, mon
     monkeypatch.setattr("kd_vlm.data.MAX_PIXELS", 399)
     with pytest.raises(ValueError, match="20 x 20 pixels"):
         decode_image(tmp_path / "y.png")
-
-
-@given(
-    lengths=st.lists(st.integers(1, 300), min_size=1, max_size=200),
-    batch_size=st.integers(1, 9),
-    seed=st.integers(0, 5),
-    epoch=st.integers(0, 3),
-)
-def test_every_sample_is_in_one_batch_of_an_epoch(lengths, batch_size, seed, epoch):
-    cut = batches(lengths, batch_size, seed=seed, epoch=epoch)
-    assert sorted(i for batch in cut for i in batch) == list(range(len(lengths)))
-    assert cut == batches(lengths, batch_size, seed=seed, epoch=epoch)
-    assert all(len(batch) <= batch_size for batch in cut)
-
-
-def test_batches_of_like_length_waste_little():
-    lengths = [10 + (i * 37) % 200 for i in range(512)]
-    cut = batches(lengths, 8, seed=0, epoch=0)
-    padded = sum(len(batch) * max(lengths[i] for i in batch) for batch in cut)
-    assert padded / sum(lengths) < 1.1
-    assert cut != batches(lengths, 8, seed=0, epoch=1)
 
 
 def test_a_sample_without_supervision_stops_the_run(world):
