@@ -40,8 +40,9 @@ class Resampling:
 
 def scaled(estimate: Estimate, factor: float) -> Estimate:
     """The estimate in another unit."""
-    e = estimate
-    return replace(e, value=factor * e.value, se=factor * e.se, low=factor * e.low, high=factor * e.high)
+    names = ("value", "se", "low", "high", "se_items", "se_seeds")
+    known = {name: value for name in names if (value := getattr(estimate, name)) is not None}
+    return replace(estimate, **{name: factor * value for name, value in known.items()})
 
 
 def claim(how: Resampling, question: str, better: str, worse: str, measure: str, differences: Sequence[Suite]) -> Claim:

@@ -22,6 +22,8 @@ class Estimate:
         method: How the interval was made, in words for the reader.
         seeds: How many training seeds stand behind the value; with one, training variance is not covered.
         freedom: Degrees of freedom of Student's distribution; infinite for a normal or bootstrap interval.
+        se_items: The part of the error that other items would change; None where it was not taken apart.
+        se_seeds: The part that other trainings would change; None with one seed.
     """
 
     value: float
@@ -32,6 +34,8 @@ class Estimate:
     method: str
     seeds: int = 1
     freedom: float = math.inf
+    se_items: float | None = None
+    se_seeds: float | None = None
 
     @property
     def verdict(self) -> str:
@@ -41,6 +45,8 @@ class Estimate:
     @property
     def p(self) -> float:
         """Two-sided, from the standard error and the degrees of freedom."""
+        if math.isnan(self.se):
+            return math.nan
         if not self.se > 0:
             return float(self.value == 0)
         return float(2 * distributions.t.sf(abs(self.value) / self.se, self.freedom))
@@ -142,8 +148,9 @@ def items_and_seeds(suites: Sequence[Suite], level: float = 0.95) -> Estimate:
     freedom = total**2 / spread if spread > 0 else math.inf
     half = float(distributions.t.ppf(0.5 + level / 2, freedom)) * math.sqrt(total)
     return Estimate(
-        value, math.sqrt(total), value - half, value + half, level, f"items and {count} seeds", count, freedom
-    )
+        value, math.sqrt(total), value - half, value + half, level, f"items and {count} seeds", count, freedom,
+        math.sqrt(item_var), math.sqrt(seed_var),
+    )  # fmt: skip
 
 
 # ---------------------------------------------------------------- tests
@@ -179,6 +186,32 @@ def sign_test(differences: Sequence[float]) -> tuple[int, int, int, float]:
     up, down = sum(d > 0 for d in differences), sum(d < 0 for d in differences)
     p = float(distributions.binomtest(up, up + down).pvalue) if up + down else 1.0
     return up, down, len(differences) - up - down, p
+
+
+def wilcoxon(differences: Sequence[float]) -> float:
+    """Two-sided p of Wilcoxon's signed ranks: exact up to 50 differences without ties, normal otherwise.
+
+    Zeros are left out. Without any difference left, or with a single one, p is 1.
+    """
+    some = [d for d in differences if d != 0]
+    return float(distributions.wilcoxon(some).pvalue) if len(some) > 1 else 1.0
+
+
+def mean_over_tasks(
+    differences: Sequence[float], rng: np.random.Generator, n_bootstrap: int = 10_000, level: float = 0.95
+) -> Estimate:
+    """The mean of one difference a task with a percentile interval from resampled tasks; items are not resampled."""
+    values = np.asarray(differences, dtype=np.float64)
+    means = values[rng.integers(len(values), size=(n_bootstrap, len(values)))].mean(axis=1)
+    low, high = np.quantile(means, [0.5 - level / 2, 0.5 + level / 2])
+    se = float(means.std(ddof=1))
+    return Estimate(float(values.mean()), se, float(low), float(high), level, "bootstrap over tasks")
+
+
+def from_error(value: float, se: float, level: float = 0.95, method: str = "unpaired") -> Estimate:
+    """A value with its normal interval; NaN limits where the error is unknown."""
+    half = float(distributions.norm.ppf(0.5 + level / 2)) * se
+    return Estimate(value, se, value - half, value + half, level, method)
 
 
 def minimum_detectable_difference(
