@@ -7,6 +7,8 @@ from typing import Protocol
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
+from kd_distill.layers import PatchLayer
+
 
 @dataclass(frozen=True)
 class Targets:
@@ -31,6 +33,7 @@ class TeacherInfo:
         bias: What it adds to them (SigLIP); 0 for CLIP.
         grid: Rows and columns of its patch tokens; None where they are not read.
         patch_width: Of its patch tokens.
+        patch_layer: Where they are read, see `towers.image_features`.
     """
 
     name: str
@@ -39,6 +42,7 @@ class TeacherInfo:
     bias: float = 0.0
     grid: tuple[int, int] | None = None
     patch_width: int | None = None
+    patch_layer: PatchLayer | None = None
 
 
 @dataclass(frozen=True)

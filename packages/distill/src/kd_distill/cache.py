@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
 from kd_distill.batch import Targets, TeacherInfo
+from kd_distill.layers import PatchLayer
 from kd_distill.precision import Precision
 from kd_distill.tracking import IntegrityError
 
@@ -41,6 +42,7 @@ class CacheInfo(BaseModel):
         text: Whether captions were embedded.
         grid: Rows and columns of the patch tokens; None where they are not kept.
         patch_width: Of the patch tokens.
+        patch_layer: Where they were read, see `towers.image_features`.
         data_digest: Of the pairs.
         pairs: Their number.
         views: Crops of each image.
@@ -51,7 +53,7 @@ class CacheInfo(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: Literal["kd-cache/2"] = "kd-cache/2"
+    format: Literal["kd-cache/3"] = "kd-cache/3"
     teacher: dict[str, str]
     preprocessing: dict[str, Any] | None
     tokenizer: str | None
@@ -62,6 +64,7 @@ class CacheInfo(BaseModel):
     text: bool
     grid: tuple[int, int] | None
     patch_width: int | None
+    patch_layer: PatchLayer | None
     data_digest: str
     pairs: int
     views: int
@@ -181,7 +184,15 @@ class TeacherCache:
     def teacher(self) -> TeacherInfo:
         """What a student's loss must know of the teacher."""
         info = self.info
-        return TeacherInfo(info.teacher["name"], info.width, info.scale, info.bias, info.grid, info.patch_width)
+        return TeacherInfo(
+            info.teacher["name"],
+            info.width,
+            info.scale,
+            info.bias,
+            info.grid,
+            info.patch_width,
+            info.patch_layer,
+        )
 
     @property
     def has_text(self) -> bool:

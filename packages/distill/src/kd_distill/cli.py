@@ -9,6 +9,7 @@ import typer
 
 from kd_distill import cli_teachers
 from kd_distill.console import Out, errors, progress_bars
+from kd_distill.layers import PatchLayer
 from kd_distill.precision import Precision
 
 app = typer.Typer(
@@ -44,9 +45,12 @@ def run(
     fork: Annotated[
         bool, typer.Option("--fork", help="Go on with an unfinished run under changed parameters, as a run of its own.")
     ] = False,
+    requeue: Annotated[
+        bool, typer.Option("--requeue", help="When stopped by a signal, exit with 75 (run again) in the place of 143.")
+    ] = False,
 ) -> None:
     """Train encoders: teachers, students with a teacher, students without."""
-    with errors():
+    with errors(requeue=requeue):
         section = _load(params, overrides)
         unknown = set(cell) - set(section.cells)
         if unknown:
@@ -109,8 +113,11 @@ def validate_data(params: ParamsFile = Path("params.yaml"), overrides: Overrides
 def cache(
     teacher: Annotated[str, typer.Option(help="Reference file, models:/name or folder.")],
     patches: Annotated[
-        bool, typer.Option("--patches", help="Keep patch tokens too, for the losses that read them.")
-    ] = False,
+        PatchLayer | None,
+        typer.Option(
+            help="Keep patch tokens of this layer too, for losses that read them; see the recipe's patch_layer."
+        ),
+    ] = None,
     precision: Annotated[Precision, typer.Option(help="Of the teacher's towers.")] = "fp32",
     shard: Annotated[
         str, typer.Option(metavar="I/N", help="This process does every N-th file, from the I-th on.")

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from kd_distill.formats import Part
 from kd_distill.freeze import Tower
+from kd_distill.layers import PatchLayer
 from kd_distill.losses import PATCH_TERMS, TEACHER_TERMS, TERMS
 from kd_distill.params import Params
 from kd_distill.precision import Precision
@@ -72,6 +73,7 @@ class Recipe(Params):
     fd_reduction: Literal["mean_nd", "mean_n"] = Field("mean_nd", description="See losses.feature_distillation.")
     mse_normalise: bool = Field(False, description="The term mse compares unit embeddings.")
     icl_exp: bool = Field(True, description="Exponentiate the scales of icl, cross_kd and afd.")
+    patch_layer: PatchLayer = Field("penultimate", description="Where patch tokens are read, see layers.py.")
     mask: float = Field(0.75, gt=0, lt=1, description="Share of the patches that mfd hides from the student.")
     teacher_scales: dict[str, float] = Field(
         {}, description="What a teacher's cosines are multiplied with, not its own."

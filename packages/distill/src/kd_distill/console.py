@@ -19,9 +19,9 @@ class Bars(Protocol):
 
 
 @contextmanager
-def errors() -> Iterator[None]:
-    """Exceptions to one message and the exit code of contract/README.md."""
-    from kd_distill.exits import exit_code
+def errors(*, requeue: bool = False) -> Iterator[None]:
+    """Exceptions to one message and the exit code of contract/README.md; with `requeue`, 75 in the place of 143."""
+    from kd_distill.exits import REQUEUE, STOPPED, exit_code
 
     try:
         yield
@@ -31,7 +31,7 @@ def errors() -> Iterator[None]:
         if (code := exit_code(error)) is None:
             raise
         typer.echo(str(error), err=True)
-        raise typer.Exit(code) from None
+        raise typer.Exit(REQUEUE if requeue and code == STOPPED else code) from None
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import errno
 
+STOPPED, REQUEUE = 143, 75
 FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
 
@@ -25,7 +26,7 @@ def exit_code(error: Exception) -> int | None:
         (IntegrityError, 5),
         (FloatingPointError, 4),
         (TooManyBadError, 3),
-        ((UnreachableError, StalledError), 75),
+        ((UnreachableError, StalledError), REQUEUE),
         ((ValueError, FileNotFoundError), 2),
     )
     return next((code for kind, code in codes if isinstance(error, kind)), None)  # type: ignore[arg-type]

@@ -51,6 +51,7 @@ def import_cache(data: Data, name: str, image: Path, text: Path | None, scale: f
         text=text is not None,
         grid=None,
         patch_width=None,
+        patch_layer=None,
         data_digest=shards.digest,
         pairs=len(shards),
         views=1,

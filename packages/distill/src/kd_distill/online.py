@@ -13,6 +13,7 @@ from torch import Tensor
 from kd_distill import models
 from kd_distill.batch import Batch, Rendering, Targets, TeacherInfo
 from kd_distill.cache import Block, TeacherCache
+from kd_distill.layers import PatchLayer
 from kd_distill.pairs import Pairs
 from kd_distill.precision import Precision, autocast
 from kd_distill.towers import image_features, patch_grid
@@ -32,7 +33,7 @@ class LiveTeacher:
         ref: Its reference.
         device: Where it runs.
         precision: Of its towers.
-        patches: Whether it gives its patch tokens too.
+        patches: Where its patch tokens are read, if it gives them too.
 
     Attributes:
         info: What a student's loss must know of it.
@@ -47,7 +48,7 @@ class LiveTeacher:
         *,
         device: torch.device,
         precision: Precision = "fp32",
-        patches: bool = False,
+        patches: PatchLayer | None = None,
     ) -> None:
         self._model = model.eval().requires_grad_(False).to(device)
         self.look, (self.preprocessing, self.tokenize) = look, look
@@ -59,11 +60,12 @@ class LiveTeacher:
             *models.logit_scale_and_bias(self._model),
             grid=(rows, columns) if patches else None,
             patch_width=width if patches else None,
+            patch_layer=patches,
         )
 
     @classmethod
     def load(
-        cls, teacher: Model, *, device: torch.device, precision: Precision = "fp32", patches: bool = False
+        cls, teacher: Model, *, device: torch.device, precision: Precision = "fp32", patches: PatchLayer | None = None
     ) -> "LiveTeacher":
         """The teacher in a model folder."""
         model, config, preprocessing = models.load(teacher.path)
@@ -86,7 +88,7 @@ class LiveTeacher:
         """Unit embeddings, and patch tokens (not normalised) where the teacher gives them."""
         normalised = self.preprocessing.normalise(images.to(self.device, non_blocking=True))
         with autocast(self.device.type, self.precision):
-            image, patches = image_features(self._model, normalised, patches=self.info.grid is not None)
+            image, patches = image_features(self._model, normalised, patches=self.info.patch_layer)
         return F.normalize(image.float(), dim=-1), None if patches is None else patches.float()
 
     @torch.inference_mode()

@@ -101,6 +101,7 @@ def _teachers(cell: Cell, recipe: Recipe, data: Data, shards: Source) -> Teacher
         text=TEACHER_TERMS & TEXT_TERMS & recipe.weights(patches=False).keys(),
         patches=PATCH_TERMS & recipe.weights(patches=False).keys(),
         patches_if_live=bool(PATCH_TERMS & recipe.weights(patches=True).keys()),
+        patch_layer=recipe.patch_layer,
         precision=recipe.precision,
     )
 
@@ -152,6 +153,7 @@ def _task(cell: Cell, recipe: Recipe, config: Mapping, teachers: Teachers) -> Di
             preprocessing=models.preprocessing_of(config),
             teachers=[dataclasses.replace(t, scale=scales.get(t.name, t.scale)) for t in teachers.infos],
             student_grid=patch_grid(config) if (PATCH_TERMS | {"mfd"}) & terms.keys() else None,
+            patch_layer=recipe.patch_layer,
             options=Options(recipe.fd_reduction, mse_normalise=recipe.mse_normalise, block=recipe.loss_block),
             icl_exp=recipe.icl_exp,
             mask=recipe.mask,
@@ -207,7 +209,8 @@ def run_all(
         recipe = recipes[cell.recipe]
         for teacher in (name for name in cell.teachers if recipe.mode_of(name) == "cached"):
             if not (cache_folder(data, teacher) / MANIFEST).is_file():
-                patches = bool(PATCH_TERMS & recipe.weights(patches=False).keys())
+                reads_patches = PATCH_TERMS & recipe.weights(patches=False).keys()
+                patches = recipe.patch_layer if reads_patches else None
                 make_cache(data, resolve(f"models:/{teacher}@candidate"), progress, patches=patches)
         folder = train_cell(cell, recipe, data, out=out, runs=runs, progress=progress)
         for model in (*(out / cell.name_at(epoch) for epoch in recipe.export_epochs), folder):

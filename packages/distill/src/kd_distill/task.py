@@ -14,6 +14,7 @@ from kd_distill.batch import Batch, TeacherInfo
 from kd_distill.compare import Features, compare
 from kd_distill.gather import rank_and_world
 from kd_distill.heads import TeacherHeads
+from kd_distill.layers import PatchLayer
 from kd_distill.losses import PATCH_TERMS, TEACHER_TERMS, TEXT_TERMS, Term, mix, terms_named
 from kd_distill.losses.embeddings import Embeddings, map_tensors
 from kd_distill.losses.rows import Rows, blocks
@@ -37,6 +38,7 @@ class DistillationTask(nn.Module):
         preprocessing: Of the student: its mean and std normalise the bytes of a batch.
         teachers: In the order of `Batch.teachers`.
         student_grid: Rows, columns and width of its patch tokens; for terms that read them, and for mfd.
+        patch_layer: Where those are read, see `towers.image_features`; teachers must give them of the same.
         options: Choices within terms.
         icl_exp: Exponentiate the learned scales of ICL, cross-KD and AFD. CLIP-KD multiplies by their logarithm.
         mask: Share of the patches that mfd hides.
@@ -56,6 +58,7 @@ class DistillationTask(nn.Module):
         preprocessing: Preprocessing,
         teachers: Sequence[TeacherInfo] = (),
         student_grid: tuple[int, int, int] | None = None,
+        patch_layer: PatchLayer = "penultimate",
         options: Options | None = None,
         icl_exp: bool = True,
         mask: float = 0.75,
@@ -64,12 +67,12 @@ class DistillationTask(nn.Module):
     ) -> None:
         super().__init__()
         named = terms_named(terms)
-        _refuse_what_does_not_fit(named, teachers, student_grid)
+        _refuse_what_does_not_fit(named, teachers, student_grid, patch_layer)
         self.student: Clip = student
         self.terms = tuple(named)
         self.teachers, self.student_grid = tuple(teachers), student_grid
         self.preprocessing, self.options = preprocessing, options or Options()
-        self.icl_exp = icl_exp
+        self.icl_exp, self.patch_layer = icl_exp, patch_layer
         self.mask, self.seed, self.precision = mask, seed, precision
         self.reads_text = bool(TEXT_TERMS & set(named))
         reads = _reads(named)
@@ -156,7 +159,8 @@ class DistillationTask(nn.Module):
         """Both towers; with `chunk`, activations are dropped and computed again on the way back, chunk by chunk."""
         masks = "masked" in _reads(active)
         whole = any(t.image and "masked" not in t.reads for t in active.values())
-        patches, text = any(t.patches for t in active.values()), any(t.text for t in active.values())
+        patches: PatchLayer | None = self.patch_layer if any(t.patches for t in active.values()) else None
+        text = any(t.text for t in active.values())
         keep = self._kept_patches(len(batch.images), step).to(batch.images.device) if masks else None
 
         def run(start: int, stop: int) -> Features:
@@ -253,7 +257,10 @@ def _at_least_float32(x: Tensor) -> Tensor:
 
 
 def _refuse_what_does_not_fit(
-    terms: Mapping[str, Term], teachers: Sequence[TeacherInfo], student_grid: tuple[int, int, int] | None
+    terms: Mapping[str, Term],
+    teachers: Sequence[TeacherInfo],
+    student_grid: tuple[int, int, int] | None,
+    patch_layer: PatchLayer,
 ) -> None:
     names = [teacher.name for teacher in teachers]
     if len(set(names)) < len(names):
@@ -265,6 +272,11 @@ def _refuse_what_does_not_fit(
     for teacher in teachers:
         if PATCH_TERMS & terms.keys() and (teacher.grid is None or teacher.patch_width is None):
             raise ValueError(f"{sorted(PATCH_TERMS & terms.keys())} read patch tokens; {teacher.name} gives none.")
+        if PATCH_TERMS & terms.keys() and teacher.patch_layer != patch_layer:
+            raise ValueError(
+                f"{sorted(PATCH_TERMS & terms.keys())} read patch tokens of the layer {patch_layer}; {teacher.name} "
+                f"gives those of {teacher.patch_layer}. Set patch_layer, or make its cache anew."
+            )
         if any(term.bias for term in terms.values()) and teacher.bias == 0:
             raise ValueError(f"sigmoid_kd compares sigmoids; {teacher.name} has no bias, so its say yes to every pair.")
 

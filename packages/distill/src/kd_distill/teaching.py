@@ -15,6 +15,7 @@ from kd_distill.building import build
 from kd_distill.cache import CacheInfo, TeacherCache
 from kd_distill.config import Data
 from kd_distill.formats import open_pairs
+from kd_distill.layers import PatchLayer
 from kd_distill.online import BATCH, LiveTeacher, Teachers
 from kd_distill.pairs import Pairs
 from kd_distill.precision import Precision
@@ -41,7 +42,7 @@ def make_cache(
     teacher: Model,
     progress: Progress,
     *,
-    patches: bool = False,
+    patches: PatchLayer | None = None,
     precision: Precision = "fp32",
     part: tuple[int, int] = (1, 1),
     replace: bool = False,
@@ -55,7 +56,7 @@ def make_cache(
         data: The pairs, and where caches are.
         teacher: Who embeds.
         progress: Called with the number of files written.
-        patches: Keep patch tokens too.
+        patches: Where patch tokens are read, if they are kept too.
         precision: Of the teacher's towers.
         part: (i, n), see `build`.
         replace: Put it in the place of a cache of something else.
@@ -107,7 +108,7 @@ def verify_cache(data: Data, name: str, rows: int, teacher: str | Path | None = 
         resolve(teacher or cache.info.teacher),
         device=_device(),
         precision=cache.info.precision,
-        patches=cache.info.grid is not None,
+        patches=cache.info.patch_layer,
     )
     pairs = _seen_by(live, data)
     cache.info.refuse_other(_info(live, pairs, data, cache.info.rows).model_dump(mode="json"))
@@ -143,6 +144,7 @@ def open_teachers(
     text: Collection[str],
     patches: Collection[str],
     patches_if_live: bool,
+    patch_layer: PatchLayer,
     precision: Precision,
 ) -> Teachers:
     """The teachers of a student.
@@ -154,6 +156,7 @@ def open_teachers(
         text: Loss terms that read the teachers' captions.
         patches: Loss terms that read their patch tokens.
         patches_if_live: Whether live teachers give patch tokens.
+        patch_layer: Where those are read.
         precision: Of live teachers.
 
     Raises:
@@ -172,7 +175,12 @@ def open_teachers(
             model = resolve(f"models:/{name}@candidate")
             doctor.vouch(name, model.path)
             members.append(
-                LiveTeacher.load(model, device=torch.device("cpu"), precision=precision, patches=patches_if_live)
+                LiveTeacher.load(
+                    model,
+                    device=torch.device("cpu"),
+                    precision=precision,
+                    patches=patch_layer if patches_if_live else None,
+                )
             )
             continue
         cache = TeacherCache(cache_folder(data, name))
@@ -184,10 +192,10 @@ def open_teachers(
                 f"The losses {sorted(text)} compare captions; the cache of {name} holds images only. "
                 "Import it with --text, or use fd_image."
             )
-        if patches and cache.info.grid is None:
+        if patches and cache.info.patch_layer != patch_layer:
             raise ValueError(
-                f"The losses {sorted(patches)} read patch tokens; the cache of {name} has none. "
-                "Make it with `distill cache --patches --replace`."
+                f"The losses {sorted(patches)} read patch tokens of the layer {patch_layer}; the cache of {name} has "
+                f"{cache.info.patch_layer or 'none'}. Make it with `distill cache --patches {patch_layer} --replace`."
             )
         members.append(cache)
     return Teachers(members)
@@ -241,6 +249,7 @@ def _info(live: LiveTeacher, pairs: Pairs, data: Data, rows: int) -> CacheInfo:
         text=True,
         grid=info.grid,
         patch_width=info.patch_width,
+        patch_layer=info.patch_layer,
         data_digest=pairs.shards.digest,
         pairs=len(pairs.shards),
         views=data.views,

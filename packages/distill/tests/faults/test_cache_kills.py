@@ -22,6 +22,7 @@ INFO = CacheInfo(
     text=True,
     grid=None,
     patch_width=None,
+    patch_layer=None,
     data_digest="d",
     pairs=20_000,
     views=3,

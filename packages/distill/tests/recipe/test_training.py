@@ -40,9 +40,8 @@ def values_of(folder: Path) -> dict[str, float]:
     return {k: v for event in read_journal(folder / "journal.jsonl") for k, v in event.get("values", {}).items()}
 
 
-@pytest.fixture
-def stopped(project, monkeypatch):
-    """A run that SIGTERM stopped after its sixth step."""
+def stop_after_six(monkeypatch, *arguments: str):
+    """Run one cell; SIGTERM comes in its sixth step."""
     from kd_distill import train
 
     whole, calls = train.loss_and_gradients, [0]
@@ -54,10 +53,16 @@ def stopped(project, monkeypatch):
         return whole(*arguments, **options)
 
     monkeypatch.setattr(train, "loss_and_gradients", ask)
-    result = run()
+    result = run(*arguments)
     monkeypatch.setattr(train, "loss_and_gradients", whole)
-    assert result.exit_code == 143, result.output
     assert "Stopped by SIGTERM after step 6" in result.output
+    return result
+
+
+@pytest.fixture
+def stopped(project, monkeypatch):
+    """A run that SIGTERM stopped after its sixth step."""
+    assert stop_after_six(monkeypatch).exit_code == 143
     return project
 
 
@@ -67,6 +72,11 @@ def test_a_stopped_run_goes_on_to_the_weights_of_one_that_was_not(stopped):
     assert run().exit_code == 0
     assert weights(Path("first") / TEACHER) == weights(Path("models") / TEACHER)
     assert not list(Path("runs").iterdir())
+
+
+def test_with_requeue_a_stopped_run_asks_to_be_run_again(project, monkeypatch):
+    assert stop_after_six(monkeypatch, "--requeue").exit_code == 75
+    assert run("--requeue").exit_code == 0
 
 
 def test_changed_parameters_are_refused_with_the_difference(stopped):

@@ -16,8 +16,8 @@ ARCHITECTURE = {
     "text_cfg": {"context_length": 8, "vocab_size": 50, "width": 16, "heads": 1, "layers": 1},
 }
 TEACHERS = (
-    TeacherInfo("teacher-same", 16, scale=12.0, bias=-3.0, grid=(4, 4), patch_width=12),
-    TeacherInfo("teacher-wide", 24, scale=9.0, bias=-2.0, grid=(6, 6), patch_width=20),
+    TeacherInfo("teacher-same", 16, scale=12.0, bias=-3.0, grid=(4, 4), patch_width=12, patch_layer="penultimate"),
+    TeacherInfo("teacher-wide", 24, scale=9.0, bias=-2.0, grid=(6, 6), patch_width=20, patch_layer="penultimate"),
 )
 PAIRS = 8
 CASES = [((name,), {}) for name in TERMS] + [

@@ -25,6 +25,7 @@ INFO = CacheInfo(
     text=True,
     grid=(1, 2),
     patch_width=3,
+    patch_layer="last",
     data_digest="d",
     pairs=11,
     views=3,
@@ -95,7 +96,7 @@ def test_the_teacher_is_described_with_its_bias_and_grid(folder):
 
 
 def test_a_cache_without_captions_and_patches_serves_images(folder):
-    info = other(text=False, tokenizer=None, grid=None, patch_width=None)
+    info = other(text=False, tokenizer=None, grid=None, patch_width=None, patch_layer=None)
     build(folder, info, Teacher(info))
     targets = TeacherCache(folder).rows(np.array([7]), 0)
     assert targets.text is None

@@ -47,7 +47,7 @@ def test_a_student_gives_embeddings_of_its_width(name):
     config = models.read_architecture(name)
     with torch.device("meta"):
         model = models.build(config, seed=0).eval()
-        embedding, tokens = image_features(model, torch.empty(2, 3, 224, 224), patches=True)
+        embedding, tokens = image_features(model, torch.empty(2, 3, 224, 224), patches="last")
         text = model.encode_text(torch.zeros(2, 77, dtype=torch.int64)) if name == "vit-t-16" else None
     assert embedding.shape == model.encode_image(torch.empty(2, 3, 224, 224, device="meta")).shape
     assert embedding.shape == (2, config["embed_dim"])

@@ -40,18 +40,43 @@ def _model_and_images(name):
     return models.build(config, seed=0).eval(), images
 
 
+@pytest.mark.parametrize("layer", ["penultimate", "last"])
 @pytest.mark.parametrize("name", [*VITS, *MAPS])
 @torch.inference_mode()
-def test_embeddings_equal_encode_image_bit_by_bit_with_and_without_patches(name):
+def test_embeddings_equal_encode_image_bit_by_bit_with_and_without_patches(name, layer):
     model, images = _model_and_images(name)
     closed = model.encode_image(images)
     plain, none = image_features(model, images)
-    opened, tokens = image_features(model, images, patches=True)
+    opened, tokens = image_features(model, images, patches=layer)
     assert none is None
     assert torch.equal(plain, closed)
     assert torch.equal(opened, closed)
     rows, columns, width = patch_grid(_config(name))
     assert tokens.shape == (3, rows * columns, width)
+
+
+@pytest.mark.parametrize("name", VITS)
+@torch.inference_mode()
+def test_penultimate_tokens_of_a_transformer_are_what_its_last_block_is_given(name):
+    """As the libraries' own `forward_intermediates` has them, which take no part in ours."""
+    model, images = _model_and_images(name)
+    _, tokens = image_features(model, images, patches="penultimate")
+    if hasattr(model.visual, "trunk"):
+        n_blocks, open_up = len(model.visual.trunk.blocks), model.visual.trunk.forward_intermediates
+        expected = open_up(images, indices=[n_blocks - 2], output_fmt="NLC", intermediates_only=True)[0]
+    else:
+        n_blocks, open_up = len(model.visual.transformer.resblocks), model.visual.forward_intermediates
+        expected = open_up(images, indices=[n_blocks - 2], output_fmt="NLC")["image_intermediates"][0]
+    assert torch.equal(tokens, expected)
+    assert not torch.equal(tokens, image_features(model, images, patches="last")[1])
+
+
+@pytest.mark.parametrize("name", MAPS)
+@torch.inference_mode()
+def test_of_a_tower_of_feature_maps_both_layers_are_the_last_map(name):
+    model, images = _model_and_images(name)
+    both = [image_features(model, images, patches=layer)[1] for layer in ("penultimate", "last")]
+    assert torch.equal(*both)
 
 
 @pytest.mark.parametrize("name", GRIDS)
@@ -63,9 +88,9 @@ def test_the_grid_is_the_declared_one(name):
 @torch.inference_mode()
 def test_keeping_every_patch_is_the_full_forward(name):
     model, images = _model_and_images(name)
-    full, all_tokens = image_features(model, images, patches=True)
+    full, all_tokens = image_features(model, images, patches="last")
     every = torch.arange(all_tokens.shape[1]).expand(3, -1)
-    kept, tokens = image_features(model, images, patches=True, keep=every)
+    kept, tokens = image_features(model, images, patches="last", keep=every)
     assert torch.equal(kept, full)
     assert torch.equal(tokens, all_tokens)
 
@@ -77,12 +102,12 @@ def test_kept_patches_come_in_the_order_of_keep_and_dropped_ones_have_no_influen
     rows, columns, _ = patch_grid(_config(name))
     side = images.shape[-1] // rows
     keep = torch.tensor([[1, columns]] * 3)
-    embedding, tokens = image_features(model, images, patches=True, keep=keep)
+    embedding, tokens = image_features(model, images, patches="last", keep=keep)
     changed = images.clone()
     changed[:, :, -side:, -side:] = 5  # the last patch, which is not kept
     assert torch.equal(image_features(model, changed, keep=keep)[0], embedding)
     assert not torch.equal(image_features(model, changed)[0], model.encode_image(images))
-    turned = image_features(model, images, patches=True, keep=keep.flip(1))[1].flip(1)
+    turned = image_features(model, images, patches="last", keep=keep.flip(1))[1].flip(1)
     torch.testing.assert_close(turned, tokens, rtol=1e-5, atol=1e-5)  # attention sums in another order
 
 
@@ -94,7 +119,7 @@ def test_patch_tokens_stand_row_by_row(name):
     model.visual.attnpool = torch.nn.Identity()  # open_clip's pooling takes its own size only
     images = torch.zeros(1, 3, 256, 256)
     images[:, :, :64, 192:] = 3
-    tokens, dark = (image_features(model, x, patches=True)[1] for x in (images, torch.zeros_like(images)))
+    tokens, dark = (image_features(model, x, patches="last")[1] for x in (images, torch.zeros_like(images)))
     side = int(tokens.shape[1] ** 0.5)
     row, column = divmod((tokens - dark).norm(dim=2).argmax().item(), side)
     assert row < side / 2 <= column
@@ -116,5 +141,5 @@ def test_keep_of_the_wrong_shape_is_refused():
 
 def test_gradients_of_tokens_reach_the_first_layer():
     model, images = _model_and_images("vit")
-    image_features(model.train(), images, patches=True)[1].square().sum().backward()
+    image_features(model.train(), images, patches="last")[1].square().sum().backward()
     assert model.visual.conv1.weight.grad.abs().sum() > 0
