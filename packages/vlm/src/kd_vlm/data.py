@@ -1,16 +1,17 @@
-"""Conversation files of the LLaVA family: LLaVA-Pretrain, mix665k, Bunny. One JSON array, or one object a line."""
+"""Conversation files of the LLaVA family: LLaVA-Pretrain, mix665k, Bunny; and what is done with bad samples."""
 
-import json
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
-from PIL import Image
+import numpy as np
 
+from kd_vlm.pictures import BLANK, decode_image, image_path
+from kd_vlm.problems import BadSampleError, Known, MissingImageError, Policy, Problem, blankable
+from kd_vlm.rows import Rows, open_rows
 from kd_vlm.templates import IMAGE, Encoded, Turn
-
-MAX_PIXELS = 64_000_000  # a larger header is refused before anything is decoded
 
 
 @dataclass(frozen=True)
@@ -22,101 +23,145 @@ class Sample:
     turns: tuple[Turn, ...]
 
 
-def read_conversations(path: Path) -> list[Sample]:
-    """All samples of `path`, in file order.
+class Conversations(Sequence[Sample]):
+    """The usable samples of a file in file order, parsed when they are asked for: the file may exceed memory.
+
+    Attributes:
+        rows: All rows of the file.
+        numbers: The row of each sample, from 0.
+        bad: How often each cause occurred among all rows.
+    """
+
+    def __init__(self, rows: Rows, numbers: np.ndarray, blanks: dict[int, frozenset[str]], bad: Counter[str]) -> None:
+        self.rows = rows
+        self.numbers = numbers
+        self.bad = bad
+        self._blanks = blanks
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    @overload
+    def __getitem__(self, at: int) -> Sample: ...
+    @overload
+    def __getitem__(self, at: slice) -> "Conversations": ...
+    def __getitem__(self, at: int | slice) -> "Sample | Conversations":
+        if isinstance(at, slice):
+            return Conversations(self.rows, self.numbers[at], self._blanks, self.bad)
+        number = int(self.numbers[at])
+        sample = parse(self.rows[number])
+        blank = self._blanks.get(number)
+        if blank:
+            return replace(sample, images=tuple(BLANK if name in blank else name for name in sample.images))
+        return sample
+
+
+def read_conversations(
+    path: Path, *, images: Path | None = None, bad: Policy = "error", known: Known | None = None
+) -> Conversations:
+    """The samples of `path` (`.json`, `.jsonl` or `.parquet`), after a look at each.
 
     A first message that is not the human's is dropped, as the originals do. A sample without `image` is text only;
     `image` may also be a list, with as many `<image>` in the questions.
 
+    Args:
+        path: The file.
+        images: The folder of the pictures; where it is given, each must exist and lie inside it.
+        bad: What to do with a sample that cannot be used. `error`: stop at the first. `skip`: leave it out. `blank`:
+            put a grey picture in the place of one that is not to be had, and leave out what that does not mend.
+        known: What a validation of this file found (`manifest.problems`); then no picture is looked at again.
+
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If a sample has another form; the message names the sample.
+        FileNotFoundError: If the file is missing, or a picture with `bad="error"`.
+        ValueError: If the file is broken, or a sample with `bad="error"`; the message names the sample.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"Expected conversations (a .json array or .jsonl) at {path}, found none.")
-    return [_sample(row, f"{path}: sample {i}") for i, row in enumerate(_rows(path))]
+    rows = open_rows(path)
+    numbers: list[int] = []
+    blanks: dict[int, frozenset[str]] = {}
+    counts: Counter[str] = Counter()
+    for number in range(len(rows)):
+        problems = known.get(number, ()) if known is not None else _problems(rows, number, images)
+        if problems and bad == "error":
+            kind = MissingImageError if problems[0].cause == "image_missing" else BadSampleError
+            raise kind(problems[0].cause, f"{path}: sample {number}: {problems[0].message}")
+        counts.update(problem.cause for problem in problems)
+        if not problems or (bad == "blank" and blankable(problems)):
+            numbers.append(number)
+            if problems:
+                blanks[number] = frozenset(str(problem.image) for problem in problems)
+    return Conversations(rows, np.array(numbers, dtype=np.int64), blanks, counts)
 
 
-def _rows(path: Path) -> Iterator[Any]:
-    text = path.read_text(encoding="utf-8")
+def _problems(rows: Rows, number: int, images: Path | None) -> list[Problem]:
     try:
-        if path.suffix == ".jsonl":
-            yield from (json.loads(line) for line in text.splitlines() if line.strip())
-        else:
-            yield from json.loads(text)
+        sample = row_sample(rows, number)
+    except BadSampleError as error:
+        return [Problem(error.cause, str(error))]
+    return [] if images is None else picture_problems(sample, images, decode=False)
+
+
+def row_sample(rows: Rows, number: int) -> Sample:
+    """The sample in row `number`. Raises BadSampleError if it is no valid JSON or no sample."""
+    try:
+        row = rows[number]
     except ValueError as error:
-        raise ValueError(f"{path}: not valid JSON: {error}") from None
+        raise BadSampleError("json", str(error)) from None
+    return parse(row)
 
 
-def _sample(row: Any, where: str) -> Sample:
+def picture_problems(sample: Sample, images: Path, *, decode: bool) -> list[Problem]:
+    """What is wrong with the sample's pictures below `images`: their paths, and whether they decode."""
+    found: list[Problem] = []
+    for name in sample.images:
+        try:
+            path = image_path(images, name)
+            if decode:
+                decode_image(path)
+        except BadSampleError as error:
+            found.append(Problem(error.cause, str(error), name))
+    return found
+
+
+def parse(row: Any) -> Sample:
+    """One row of a conversation file.
+
+    Raises:
+        BadSampleError: If it has another form.
+    """
     try:
         image = row.get("image") or ()
-        images = (image,) if isinstance(image, str) else tuple(map(str, image))
-        messages = [(m["from"], m["value"]) for m in row["conversations"]]
+        images = (image,) if isinstance(image, str) else tuple(_strings(image))
+        messages = [tuple(_strings((m["from"], m["value"]))) for m in row["conversations"]]
         name = str(row.get("id", ""))
     except (AttributeError, KeyError, TypeError) as error:
-        raise ValueError(
-            f'{where}: expected {{"id", "image", "conversations": [{{"from", "value"}}]}}: {error!r}'
+        raise BadSampleError(
+            "schema", f'expected {{"id", "image", "conversations": [{{"from", "value"}}]}}: {error!r}'
         ) from None
     if messages and messages[0][0] != "human":
         messages = messages[1:]
     speakers = [speaker for speaker, _ in messages]
     if not messages or speakers != ["human", "gpt"] * (len(messages) // 2):
-        raise ValueError(
-            f"{where} ({name}): expected human and gpt in turn, got {', '.join(speakers) or 'no message'}."
-        )
+        told = ", ".join(speakers[:6]) or "no message"
+        raise BadSampleError("turns", f"({name}): expected human and gpt in turn, got {told}.")
     turns = tuple(Turn(q, a) for (_, q), (_, a) in zip(messages[::2], messages[1::2], strict=True))
     n_places = sum(turn.question.count(IMAGE) for turn in turns)
     if n_places != len(images):
-        raise ValueError(f"{where} ({name}): {len(images)} images but {n_places} times {IMAGE} in the questions.")
+        raise BadSampleError(
+            "image_count", f"({name}): {len(images)} images but {n_places} times {IMAGE} in the questions."
+        )
     return Sample(name, images, turns)
 
 
+def _strings(values: Iterable[Any]) -> Iterable[str]:
+    for value in values:
+        if not isinstance(value, str):
+            raise TypeError(f"expected a string, got {value!r:.80}")
+        yield value
+
+
 def distinct_images(samples: Iterable[Sample]) -> list[str]:
-    """Every image path of `samples` once, in order of first use."""
-    return list(dict.fromkeys(image for sample in samples for image in sample.images))
-
-
-def open_image(folder: Path, name: str) -> Image.Image:
-    """The picture `name` below `folder`, decoded to RGB.
-
-    Raises:
-        FileNotFoundError: If it is missing.
-        ValueError: If the path leaves the folder, the header promises too many pixels, or it does not decode.
-    """
-    return decode_image(image_path(folder, name))
-
-
-def image_path(folder: Path, name: str) -> Path:
-    """The path of image `name`, which must lie inside `folder`.
-
-    Raises:
-        ValueError: If it does not.
-        FileNotFoundError: If nothing is there.
-    """
-    path = (folder / name).resolve()
-    if not path.is_relative_to(folder.resolve()):
-        raise ValueError(f"Image {name!r} lies outside its folder {folder}.")
-    if not path.is_file():
-        raise FileNotFoundError(f"Expected image {name!r} in {folder}, found none.")
-    return path
-
-
-def decode_image(path: Path) -> Image.Image:
-    """The picture at `path` in RGB; its header is checked for size before it is decoded.
-
-    Raises:
-        ValueError: If it is too large or not a picture.
-    """
-    try:
-        with Image.open(path) as picture:
-            if picture.width * picture.height > MAX_PIXELS:
-                raise ValueError(
-                    f"{path}: {picture.width} x {picture.height} pixels, at most {MAX_PIXELS} are accepted."
-                )
-            return picture.convert("RGB")
-    except (OSError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path}: not a picture that decodes: {error}") from None
+    """Every image path of `samples` once, in order of first use; grey ones have none."""
+    return list(dict.fromkeys(image for sample in samples for image in sample.images if image != BLANK))
 
 
 def check_supervision(samples: Sequence[Sample], encoded: Sequence[Encoded], *, least_share: float) -> float:
@@ -133,14 +178,15 @@ def check_supervision(samples: Sequence[Sample], encoded: Sequence[Encoded], *, 
     Raises:
         ValueError: If a sample has no supervised token, or the share is below `least_share`.
     """
-    empty = [sample.id for sample, e in zip(samples, encoded, strict=True) if e.n_supervised == 0]
-    if empty:
+    counts = np.array([(len(e.ids), e.n_supervised) for e in encoded], dtype=np.int64).reshape(-1, 2)
+    empty = np.flatnonzero(counts[:, 1] == 0)
+    if len(empty):
         raise ValueError(
-            f"{len(empty)} of {len(encoded)} samples have no supervised token (the first: {', '.join(empty[:5])}). "
-            "Check template, tokenizer and answers."
+            f"{len(empty)} of {len(encoded)} samples have no supervised token (the first: "
+            f"{', '.join(samples[i].id for i in empty[:5].tolist())}). Check template, tokenizer and answers."
         )
-    n_tokens = sum(len(e.ids) for e in encoded)
-    share = sum(e.n_supervised for e in encoded) / max(n_tokens, 1)
+    n_tokens, n_supervised = counts.sum(axis=0).tolist()
+    share = n_supervised / max(n_tokens, 1)
     if share < least_share:
         raise ValueError(
             f"Only {share:.2%} of {n_tokens} tokens are supervised, expected at least {least_share:.2%}. "

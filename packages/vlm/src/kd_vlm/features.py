@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kd_vlm.data import decode_image
 from kd_vlm.encoder import Encoder, visual_tokens
+from kd_vlm.pictures import decode_image
 
 
 @dataclass(frozen=True)

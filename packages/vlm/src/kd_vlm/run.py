@@ -13,7 +13,7 @@ from kd_vlm import __version__, tracking
 from kd_vlm.assembly import Vlm, assemble, save_vlm, standardise_input
 from kd_vlm.config import Corpus as CorpusParams
 from kd_vlm.config import Data, LanguageModel, Recipe, Stage
-from kd_vlm.data import Sample, distinct_images, image_path, read_conversations
+from kd_vlm.data import Sample, distinct_images, read_conversations
 from kd_vlm.encoder import Encoder, load_encoder
 from kd_vlm.evaluate import held_out
 from kd_vlm.features import FeatureCache, cache_features
@@ -21,6 +21,7 @@ from kd_vlm.journal import Journal
 from kd_vlm.lm import build_model, fit_lm, held_out_lm, packing_plan, read_text, repeated, tokenise, train_tokenizer
 from kd_vlm.loop import finished_steps
 from kd_vlm.names import lm_name, vlm_name
+from kd_vlm.pictures import image_path
 from kd_vlm.sampling import batch_plan
 from kd_vlm.templates import IMAGE
 from kd_vlm.train import Corpus, fit_stage, prepare

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from kd_vlm.assembly import Vlm
 from kd_vlm.batch import collate, loss_sum, normalised, supervised_logits
-from kd_vlm.data import Sample, check_supervision, image_path
+from kd_vlm.data import Sample, check_supervision
 from kd_vlm.features import FeatureCache
 from kd_vlm.loop import Group, Step, fit
+from kd_vlm.pictures import image_path
 from kd_vlm.sampling import batch_plan
 from kd_vlm.templates import Encoded, encode, template_named
 

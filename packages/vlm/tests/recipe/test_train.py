@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 from kd_vlm.assembly import assemble, standardise_input
-from kd_vlm.data import decode_image, read_conversations
+from kd_vlm.data import read_conversations
 from kd_vlm.encoder import load_encoder
 from kd_vlm.evaluate import held_out
 from kd_vlm.features import cache_features
+from kd_vlm.pictures import decode_image
 from kd_vlm.run import without_images
 from kd_vlm.templates import IMAGE
 from kd_vlm.train import batch_loss, fit_stage, prepare, set_trainable
