@@ -119,4 +119,4 @@ def show_item(params: EvalParams, key: str, item_id: str | None) -> None:
     view.out.print(f"item {view.plain(found.id)}, cluster {view.plain(found.cluster or 'its picture')}")
     view.out.print(view.plain(prompt.marked), style="cyan", soft_wrap=True)
     view.out.print(f"gold: {view.plain(' | '.join(found.gold))}")
-    view.out.print(f"metric: {task.metrics[params.protocol][0].name}, at most {task.max_new_tokens} new tokens")
+    view.out.print(f"metric: {task.metrics_of(params.protocol)[0].name}, at most {task.max_new_tokens} new tokens")

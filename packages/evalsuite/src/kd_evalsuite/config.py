@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from kd_evalsuite.params import Params
-from kd_evalsuite.tasks import TASKS, prompts_of, task_named
+from kd_evalsuite.tasks import EVERY, TASKS, prompts_of, task_named
 
 SECTION = "evalsuite"
 
@@ -49,5 +49,5 @@ class EvalParams(Params):
 
     @property
     def keys(self) -> list[str]:
-        """The tasks in the order of the study's tables."""
-        return [key for key in TASKS if self.tasks == "all" or key in self.tasks]
+        """The tasks in the order of the study's tables, variants last."""
+        return list(TASKS) if self.tasks == "all" else [key for key in EVERY if key in self.tasks]

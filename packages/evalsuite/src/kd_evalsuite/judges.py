@@ -1,12 +1,10 @@
 """Judges: a reply and an item -> how good it is. Pure and total; shared by the tasks that mean the same thing."""
 
-import math
-import re
-
 from kd_evalsuite import text
 from kd_evalsuite.items import Item
 from kd_evalsuite.metrics import Verdict
-from kd_evalsuite.vqa import normalise
+from kd_evalsuite.protocols import mathvista, shared
+from kd_evalsuite.vqa import normalise, soft_accuracy
 
 UNREAD = Verdict(0.0, None)
 ANLS_THRESHOLD = 0.5
@@ -57,19 +55,11 @@ def exact_or_close(reply: str, item: Item) -> Verdict:
 
 
 def vqa_accuracy(reply: str, item: Item) -> Verdict:
-    """VQA soft accuracy: the mean over the annotators of min(1, matches among the others / 3).
-
-    With ten annotators 0, 0.3, 0.6, 0.9 and 1 for 0, 1, 2, 3 and more matches.
-
-    Source: Antol et al., VQA, ICCV 2015; Singh et al., TextVQA, CVPR 2019.
-    """
-    answer = normalise(reply)
-    if not answer:
+    """VQA soft accuracy (`vqa.soft_accuracy`); a blank reply is unread, also where the answer is but an article."""
+    if not reply.strip():
         return UNREAD
-    matches = sum(answer == normalise(gold) for gold in item.gold)
-    n = len(item.gold)
-    others = (matches - 1) * matches if matches <= 3 else 3 * matches
-    return Verdict((others / 3 + (n - matches) * min(1.0, matches / 3)) / n, answer)
+    answer = normalise(reply)
+    return Verdict(soft_accuracy(answer, [normalise(gold) for gold in item.gold]), answer or reply.strip()[:80])
 
 
 def anls(reply: str, item: Item) -> Verdict:
@@ -90,8 +80,8 @@ def anls(reply: str, item: Item) -> Verdict:
 
 def ocr_exact(reply: str, item: Item) -> Verdict:
     """Whether the reply is a gold text, after OCRBench's normalisation; Cambrian's default."""
-    answer, golds = _ocr(reply, item)
-    return Verdict(float(answer in golds), answer) if answer else UNREAD
+    answer = shared.ocr_plain(reply, item)
+    return Verdict(float(answer in _ocr_golds(item)), answer) if answer else UNREAD
 
 
 def ocr_contains(reply: str, item: Item) -> Verdict:
@@ -99,54 +89,14 @@ def ocr_contains(reply: str, item: Item) -> Verdict:
 
     Source: Liu et al., OCRBench, 2023.
     """
-    answer, golds = _ocr(reply, item)
-    return Verdict(float(any(gold in answer for gold in golds)), answer) if answer else UNREAD
+    answer = shared.ocr_plain(reply, item)
+    return Verdict(float(any(gold in answer for gold in _ocr_golds(item))), answer) if answer else UNREAD
 
 
-def _ocr(reply: str, item: Item) -> tuple[str, list[str]]:
-    """Lower case and newlines as spaces; for handwritten formulas case is kept and spaces are removed."""
-    formula = item.category == "Handwritten Mathematical Expression Recognition"
-
-    def plain(raw: str) -> str:
-        one = raw.strip().replace("\n", " ")
-        return one.replace(" ", "") if formula else one.lower()
-
-    return plain(reply[: text.LIMIT]), [g for g in map(plain, item.gold) if g]
+def _ocr_golds(item: Item) -> list[str]:
+    return [plain for gold in item.gold if (plain := shared.ocr_plain(gold, item))]
 
 
 def typed(reply: str, item: Item) -> Verdict:
-    """MathVista: the option, or the number at the precision the item asks for, or the list.
-
-    The number or list is found by rules (`text.last_number`), not by a language model; nothing found is no answer.
-    Then the official comparison: integers truncated, floats rounded to `precision` digits, lists as written.
-
-    Source: Lu et al., MathVista, ICLR 2024, `calculate_score.py`.
-    """
-    if item.choices:
-        return choice(reply, item)
-    kind = item.fields.get("answer_type", "text")
-    answer = {"integer": _integer, "float": _float, "list": _list}.get(kind, _plain)(reply, item)
-    return UNREAD if answer is None else Verdict(float(answer in item.gold), answer)
-
-
-def _integer(reply: str, item: Item) -> str | None:
-    found = text.last_number(reply)
-    value = text.number(found) if found else None
-    return str(int(value)) if value is not None and math.isfinite(value) else None
-
-
-def _float(reply: str, item: Item) -> str | None:
-    found = text.last_number(reply)
-    value = text.number(found) if found else None
-    if value is None or not math.isfinite(value):
-        return None
-    return str(round(value, int(item.fields.get("precision") or 2)))
-
-
-def _list(reply: str, item: Item) -> str | None:
-    match = re.search(r"\[[^\[\]]{1,400}\]", reply[: text.LIMIT])
-    return "[" + ", ".join(part.strip() for part in match[0][1:-1].split(",")) + "]" if match else None
-
-
-def _plain(reply: str, item: Item) -> str | None:
-    return reply.strip() or None
+    """MathVista: an option by its letter or text, else what `mathvista.extract` finds by rules: number, list or text."""
+    return choice(reply, item) if item.choices else mathvista.verdict(reply, item)

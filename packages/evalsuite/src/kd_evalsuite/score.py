@@ -46,7 +46,7 @@ def score_task(data: TaskData, predictions: dict[str, Prediction], protocol: str
         )
     judged: dict[Judge, list[Judged]] = {}
     estimates: list[tuple[str, Estimate]] = []
-    for metric in task.metrics[protocol]:
+    for metric in task.metrics_of(protocol):
         if metric.judge not in judged:
             judged[metric.judge] = _judge(metric.judge, data, predictions)
         estimates.append((metric.name, metric.aggregate(judged[metric.judge])))

@@ -85,8 +85,12 @@ def _split_of(file: Path) -> str:
 
 
 def _require(file: Path, rows: Sequence[Row], required: Sequence[str]) -> None:
-    if rows and (missing := [c for c in required if c not in rows[0]]):
-        raise DataError(f"{file}: expected columns {', '.join(missing)}; found {', '.join(map(str, rows[0]))}.")
+    for number, row in enumerate(rows, start=1):
+        if missing := [c for c in required if c not in row]:
+            at = f"row {number}: " if number > 1 else ""
+            raise DataError(f"{file}: {at}expected columns {', '.join(missing)}; found {', '.join(map(str, row))}.")
+        if not row.keys() - {None} == row.keys():
+            raise DataError(f"{file}: row {number} has more cells than the table has columns.")
 
 
 def _parquet(file: Path, pictures: bool) -> list[Row]:
@@ -112,27 +116,44 @@ def _leaves(field: Any, pictures: bool) -> list[str]:
 
 def _jsonl(file: Path, pictures: bool) -> list[Row]:
     try:
-        return [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line.strip()]
-    except json.JSONDecodeError as error:
+        return [json.loads(line) for line in utf8(file).split("\n") if line.strip()]
+    except (json.JSONDecodeError, RecursionError) as error:
         raise DataError(f"{file}: not valid JSON lines: {error}") from None
 
 
 def _json(file: Path, pictures: bool) -> list[Row]:
-    """A list of rows, or a mapping from id to row (the id then stands in column `id`)."""
+    """A list of rows, alone or under `data` or `questions`; or a mapping from id to row (then column `id`)."""
     try:
-        data = json.loads(file.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+        data = json.loads(utf8(file))
+    except (json.JSONDecodeError, RecursionError) as error:
         raise DataError(f"{file}: not valid JSON: {error}") from None
+    if isinstance(data, dict):
+        data = next((data[name] for name in ("data", "questions") if isinstance(data.get(name), list)), data)
+    if isinstance(data, dict) and not all(isinstance(row, dict) for row in data.values()):
+        raise DataError(f"{file}: expected a list of objects, or a mapping from ids to objects.")
     rows = [{"id": key, **row} for key, row in data.items()] if isinstance(data, dict) else data
-    if not all(isinstance(row, dict) for row in rows):
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise DataError(f"{file}: expected a list of objects, or a mapping from ids to objects.")
     return list(rows)
 
 
 def _separated(delimiter: str, file: Path, pictures: bool) -> list[Row]:
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
-    with file.open(newline="", encoding="utf-8-sig") as stream:
-        return [dict(row) for row in csv.DictReader(stream, delimiter=delimiter)]
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as stream:
+            rows = [dict(row) for row in csv.DictReader(stream, delimiter=delimiter)]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{file}: not a readable table: {error}") from None
+    return _shared_pictures(rows)
+
+
+def _shared_pictures(rows: list[Row]) -> list[Row]:
+    """VLMEvalKit writes a picture once and puts the `index` of that row in place of its copies."""
+    given = {row["index"]: row["image"] for row in rows if len(row.get("image") or "") > 64 and "index" in row}
+    for row in rows:
+        if given and (row.get("image") or "") in given:
+            row["image"] = given[row["image"]]
+    return rows
 
 
 READERS: dict[str, Callable[[Path, bool], list[Row]]] = {
@@ -142,6 +163,18 @@ READERS: dict[str, Callable[[Path, bool], list[Row]]] = {
     ".tsv": partial(_separated, "\t"),
     ".csv": partial(_separated, ","),
 }
+
+
+def utf8(file: Path) -> str:
+    """The text of a file.
+
+    Raises:
+        DataError: If it is not UTF-8.
+    """
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file}: expected UTF-8: {error}") from None
 
 
 def present(value: Any) -> bool:

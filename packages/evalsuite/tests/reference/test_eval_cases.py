@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from kd_evalsuite import judges, text, vqa
 from kd_evalsuite.items import Item
-from kd_evalsuite.metrics import Judged, Verdict, clusters_right, items_mean, mme_total
+from kd_evalsuite.metrics import Judged, Verdict, category_mean, clusters_right, items_mean, mme_total
 from kd_evalsuite.stats import clustered_stderr
 from kd_evalsuite.tasks import mmmu, realworldqa
 from kd_evalsuite.tasks.mme import PERCEPTION
@@ -167,7 +167,27 @@ def test_cvbench_is_a_mean_over_items(case):
     assert items_mean(judged).value == case["score"]["lmms_cv_bench_2d (micro)"]
 
 
-@cases("stats")
+def of_kind(*kinds):
+    found = [c for c in CASES["stats"] if c["kind"] in kinds]
+    return pytest.mark.parametrize("case", found, ids=range(len(found)))
+
+
+@of_kind("mean_stderr", "clustered_stderr")
 def test_standard_errors_are_those_of_lmms_eval_and_inspect(case):
     clusters = case.get("clusters", list(range(len(case["x"]))))
     assert clustered_stderr(case["x"], clusters) == pytest.approx(case["score"]["lmms_eval"])
+
+
+@of_kind("paired_ttest")
+def test_the_error_of_a_paired_difference_is_that_of_lmms_eval(case):
+    difference = [a - b for a, b in zip(case["a"], case["b"], strict=True)]
+    expected = case["score"]["lmms_eval"]
+    assert clustered_stderr(difference, range(len(difference))) == pytest.approx(expected["se_diff"])
+
+
+@of_kind("aggregate_subtask_metrics")
+def test_means_over_items_and_over_categories_are_the_weighted_and_unweighted_ones(case):
+    parts = enumerate(zip(case["metrics"], case["sizes"], strict=True))
+    judged = [judged_of(f"{c}/{k}", k < share * n, str(c)) for c, (share, n) in parts for k in range(n)]
+    assert items_mean(judged).value == pytest.approx(case["score"]["lmms_weighted"])
+    assert category_mean(judged).value == pytest.approx(case["score"]["lmms_unweighted"])

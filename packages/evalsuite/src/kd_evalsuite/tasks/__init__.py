@@ -43,20 +43,31 @@ TASKS: dict[str, Task] = {
     )
 }
 
-PROTOCOLS: dict[str, str] = {"paper": "cambrian"}  # a protocol's metrics, and the prompt set it goes with
+VARIANTS: dict[str, Task] = {  # asked and scored when named, never part of `all` and of the Average
+    task.key: task for task in (mme.COGNITION_TASK, scienceqa.IMAGE_TASK, textvqa.PLAIN_TASK)
+}
+EVERY = TASKS | VARIANTS
+
+PROTOCOLS: dict[str, str] = {  # a protocol's metrics (`kd_evalsuite.protocols`), and the prompt set it goes with
+    "paper": "cambrian",
+    "cambrian": "cambrian",
+    "lmms": "lmms",
+    "vlmevalkit": "vlmevalkit",
+    "official": "cambrian",
+}
 
 
 def task_named(key: str) -> Task:
-    """The benchmark called `key`. Exact match only.
+    """The benchmark called `key`, one of the sixteen or a variant. Exact match only.
 
     Raises:
         ValueError: With the nearest name.
     """
-    if key not in TASKS:
-        near = difflib.get_close_matches(key, TASKS, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(TASKS)}."
+    if key not in EVERY:
+        near = difflib.get_close_matches(key, EVERY, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(EVERY)}."
         raise ValueError(f"unknown task {key!r}; {hint}")
-    return TASKS[key]
+    return EVERY[key]
 
 
 def prompts_of(protocol: str) -> str:

@@ -6,10 +6,11 @@ Kembhavi et al., A Diagram Is Worth a Dozen Images, ECCV 2016.
 from pathlib import Path
 
 from kd_evalsuite import judges
-from kd_evalsuite.items import Item, Prompt, content_id, distinct, picture_of
+from kd_evalsuite.items import Item, content_id, distinct, picture_of
 from kd_evalsuite.metrics import Metric, items_mean
+from kd_evalsuite.protocols import cambrian, lmms, vlmevalkit
 from kd_evalsuite.tables import read_rows, texts
-from kd_evalsuite.tasks.base import LETTER_DIRECTLY, LETTER_TOKENS, Task, asked, lettered
+from kd_evalsuite.tasks.base import LETTER_TOKENS, Hub, Task, select_from, with_letters
 from kd_evalsuite.text import LETTERS
 
 
@@ -32,10 +33,12 @@ def read(folder: Path, pictures: bool) -> list[Item]:
     return items
 
 
-def cambrian(item: Item) -> Prompt:
-    """Question, options, and the wish for a letter."""
-    return asked(item.question, lettered(item.choices), LETTER_DIRECTLY, pictures=item.pictures)
-
+ACCURACY = {
+    "paper": judges.choice,
+    "cambrian": cambrian.choice,
+    "lmms": lmms.diagram,
+    "vlmevalkit": vlmevalkit.choice,
+}
 
 TASK = Task(
     key="ai2d",
@@ -44,6 +47,7 @@ TASK = Task(
     size=3088,
     max_new_tokens=LETTER_TOKENS,
     read=read,
-    prompts={"cambrian": cambrian},
-    metrics={"paper": (Metric("accuracy", judges.choice, items_mean),)},
+    prompts={"cambrian": with_letters, "lmms": with_letters, "vlmevalkit": select_from},
+    metrics={protocol: (Metric("accuracy", judge, items_mean),) for protocol, judge in ACCURACY.items()},
+    hub=Hub("lmms-lab/ai2d", ("data/test-*.parquet",)),
 )

@@ -1,7 +1,7 @@
 """What a task is, and the prompt pieces that several tasks share."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from kd_evalsuite.items import Item, Picture, Prompt
@@ -18,6 +18,21 @@ Ask = Callable[[Item], Prompt]
 
 
 @dataclass(frozen=True, slots=True)
+class Hub:
+    """Where a benchmark lies on the Hugging Face hub.
+
+    Attributes:
+        dataset: Its id.
+        files: Patterns of the files that the reader needs.
+        revision: The commit; None where the first fetch decides it and writes it down beside the files.
+    """
+
+    dataset: str
+    files: tuple[str, ...]
+    revision: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Task:
     """One benchmark.
 
@@ -29,7 +44,10 @@ class Task:
         max_new_tokens: Length of a reply.
         read: (folder, pictures) -> items; without pictures, items only know that they have one.
         prompts: By prompt set: how an item is asked.
-        metrics: By protocol: what is computed; the first is the main metric.
+        metrics: By protocol: what is computed; the first is the main metric. A protocol that is not there is `paper`.
+        hub: Where to fetch it from.
+        folder: The folder that holds its data, where that is another task's.
+        other_sizes: Numbers of items of other public editions, and which these are.
         scorer: Version of the scorer; changes when a score can.
     """
 
@@ -41,7 +59,14 @@ class Task:
     read: Read
     prompts: Mapping[str, Ask]
     metrics: Mapping[str, Sequence[Metric]]
+    hub: Hub
+    folder: str = ""
+    other_sizes: Mapping[int, str] = field(default_factory=dict)
     scorer: str = "1"
+
+    def metrics_of(self, protocol: str) -> Sequence[Metric]:
+        """The metrics under a protocol; those of `paper` where the protocol has none of its own for this task."""
+        return self.metrics.get(protocol, self.metrics["paper"])
 
 
 def asked(*lines: str, pictures: Sequence[Picture]) -> Prompt:
@@ -52,3 +77,26 @@ def asked(*lines: str, pictures: Sequence[Picture]) -> Prompt:
 def lettered(choices: Sequence[str]) -> str:
     """One line an option: `A. first`."""
     return "\n".join(f"{LETTERS[i]}. {choice}" for i, choice in enumerate(choices))
+
+
+def select_from(item: Item, question: str | None = None, hint: str = "") -> Prompt:
+    """VLMEvalKit's multiple-choice prompt; its last line ends with a space and a newline."""
+    hinted = f"Hint: {hint}\n" if hint else ""
+    options = f"Options:\n{lettered(item.choices)}\n" if item.choices else ""
+    wish = "Please select the correct answer from the options above. \n" if item.choices else ""
+    return Prompt(f"{hinted}Question: {question or item.question}\n{options}{wish}", tuple(item.pictures))
+
+
+def with_letters(item: Item) -> Prompt:
+    """Question, options, and the wish for a letter."""
+    return asked(item.question, lettered(item.choices), LETTER_DIRECTLY, pictures=item.pictures)
+
+
+def in_a_word(item: Item) -> Prompt:
+    """The question and the wish for a word or phrase."""
+    return asked(item.question, SINGLE_WORD, pictures=item.pictures)
+
+
+def as_it_is(item: Item) -> Prompt:
+    """The question alone."""
+    return asked(item.question, pictures=item.pictures)

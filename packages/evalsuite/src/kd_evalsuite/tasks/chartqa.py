@@ -7,11 +7,10 @@ from pathlib import Path
 
 from kd_evalsuite import judges
 from kd_evalsuite.items import Item, Prompt, content_id, distinct, picture_of
-from kd_evalsuite.metrics import Metric, category_mean, items_mean
+from kd_evalsuite.metrics import Judge, Metric, category_mean, items_mean
+from kd_evalsuite.protocols import cambrian, shared, vlmevalkit
 from kd_evalsuite.tables import read_rows
-from kd_evalsuite.tasks.base import WORD_TOKENS, Task, asked
-
-NUMBER_OR_PHRASE = "Answer the question using a single number or phrase."
+from kd_evalsuite.tasks.base import WORD_TOKENS, Hub, Task, asked, in_a_word
 
 
 def read(folder: Path, pictures: bool) -> list[Item]:
@@ -35,9 +34,22 @@ def read(folder: Path, pictures: bool) -> list[Item]:
     return items
 
 
-def cambrian(item: Item) -> Prompt:
-    """The question and the wish for a number or phrase."""
-    return asked(item.question, NUMBER_OR_PHRASE, pictures=item.pictures)
+def number_or_phrase(item: Item) -> Prompt:
+    """Cambrian: the question and the wish for a number or phrase."""
+    return asked(item.question, "Answer the question using a single number or phrase.", pictures=item.pictures)
+
+
+def single_word(item: Item) -> Prompt:
+    """lmms-eval: the question and the wish for one word."""
+    return asked(item.question, "Answer the question with a single word.", pictures=item.pictures)
+
+
+def metrics(judge: Judge) -> tuple[Metric, ...]:
+    """Over all questions, and the mean of the human and the augmented ones."""
+    return (
+        Metric("relaxed_accuracy", judge, items_mean),
+        Metric("relaxed_accuracy_by_type", judge, category_mean),
+    )
 
 
 TASK = Task(
@@ -47,11 +59,13 @@ TASK = Task(
     size=2500,
     max_new_tokens=WORD_TOKENS,
     read=read,
-    prompts={"cambrian": cambrian},
+    prompts={"cambrian": number_or_phrase, "lmms": single_word, "vlmevalkit": in_a_word},
     metrics={
-        "paper": (
-            Metric("relaxed_accuracy", judges.relaxed, items_mean),
-            Metric("relaxed_accuracy_by_type", judges.relaxed, category_mean),
-        ),
+        "paper": metrics(judges.relaxed),
+        "cambrian": metrics(cambrian.relaxed),
+        "lmms": metrics(shared.relaxed),
+        "vlmevalkit": metrics(vlmevalkit.relaxed),
+        "official": metrics(shared.relaxed),
     },
+    hub=Hub("lmms-lab/ChartQA", ("data/test-*.parquet",)),
 )

@@ -8,9 +8,11 @@ from pathlib import Path
 
 from kd_evalsuite import judges
 from kd_evalsuite.items import DataError, Item, Prompt, picture_of
-from kd_evalsuite.metrics import Metric, category_mean, items_mean
+from kd_evalsuite.metrics import Judge, Metric, category_mean, items_mean
+from kd_evalsuite.protocols import cambrian, lmms, vlmevalkit
 from kd_evalsuite.tables import read_rows, texts
-from kd_evalsuite.tasks.base import LETTER_DIRECTLY, LETTER_TOKENS, Task, asked
+from kd_evalsuite.tasks.base import LETTER_DIRECTLY, LETTER_TOKENS, Hub, Task, as_it_is, asked
+from kd_evalsuite.text import LETTERS
 
 
 def read(part: str, folder: Path, pictures: bool) -> list[Item]:
@@ -35,14 +37,25 @@ def read(part: str, folder: Path, pictures: bool) -> list[Item]:
     return items
 
 
-def cambrian(item: Item) -> Prompt:
-    """The dataset's own prompt, which lists the options, and the wish for a letter."""
+def letter_wanted(item: Item) -> Prompt:
+    """Cambrian: the dataset's own prompt, which lists the options, and the wish for a letter."""
     return asked(item.question, LETTER_DIRECTLY, pictures=item.pictures)
 
 
+def note_first(item: Item) -> Prompt:
+    """lmms-eval: which letters there are, an empty line, and the dataset's own prompt."""
+    letters = ", ".join(LETTERS[: len(item.choices)])
+    note = f"Note: You only need to respond with {letters} without providing any additional information."
+    return Prompt(f"{note}\n\n{item.question}", item.pictures)
+
+
 def _task(part: str, size: int) -> Task:
-    accuracy = Metric("accuracy", judges.choice, items_mean)
-    official = Metric("accuracy_by_source", judges.choice, category_mean)
+    def micro(judge: Judge) -> tuple[Metric, ...]:
+        return Metric("accuracy", judge, items_mean), Metric("accuracy_by_source", judge, category_mean)
+
+    def macro(judge: Judge) -> tuple[Metric, ...]:
+        return tuple(reversed(micro(judge)))  # the official number: every source weighs the same
+
     return Task(
         key=f"cvbench_{part.lower()}",
         group="Vision-Centric",
@@ -50,8 +63,15 @@ def _task(part: str, size: int) -> Task:
         size=size,
         max_new_tokens=LETTER_TOKENS,
         read=partial(read, part),
-        prompts={"cambrian": cambrian},
-        metrics={"paper": (accuracy, official)},  # the paper's numbers are accuracies over all items
+        prompts={"cambrian": letter_wanted, "lmms": note_first, "vlmevalkit": as_it_is},
+        metrics={  # the paper's numbers are accuracies over all items
+            "paper": micro(judges.choice),
+            "cambrian": macro(cambrian.choice_after_dots if part == "2D" else cambrian.choice),
+            "lmms": micro(lmms.bracketed),
+            "vlmevalkit": macro(vlmevalkit.choice),
+            "official": macro(judges.choice),
+        },
+        hub=Hub("nyu-visionx/CV-Bench", (f"test_{part.lower()}.parquet",)),
     )
 
 

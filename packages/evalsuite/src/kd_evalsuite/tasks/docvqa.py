@@ -8,8 +8,9 @@ from pathlib import Path
 from kd_evalsuite import judges
 from kd_evalsuite.items import DataError, Item, Prompt, picture_of
 from kd_evalsuite.metrics import Metric, items_mean
+from kd_evalsuite.protocols import cambrian, shared
 from kd_evalsuite.tables import read_rows, texts
-from kd_evalsuite.tasks.base import SHORT_ANSWER, WORD_TOKENS, Task, asked
+from kd_evalsuite.tasks.base import SHORT_ANSWER, WORD_TOKENS, Hub, Task, asked, in_a_word
 
 
 def read(folder: Path, pictures: bool) -> list[Item]:
@@ -32,10 +33,18 @@ def read(folder: Path, pictures: bool) -> list[Item]:
     return items
 
 
-def cambrian(item: Item) -> Prompt:
-    """The question and the wish for a short answer."""
+def short_answer(item: Item) -> Prompt:
+    """Cambrian: the question and the wish for a short answer."""
     return asked(item.question, SHORT_ANSWER, pictures=item.pictures)
 
+
+ANLS = {
+    "paper": judges.anls,
+    "cambrian": cambrian.anls,
+    "lmms": shared.anls,
+    "vlmevalkit": shared.anls,
+    "official": shared.anls,
+}
 
 TASK = Task(
     key="docvqa",
@@ -44,6 +53,7 @@ TASK = Task(
     size=5349,
     max_new_tokens=WORD_TOKENS,
     read=read,
-    prompts={"cambrian": cambrian},
-    metrics={"paper": (Metric("anls", judges.anls, items_mean),)},
+    prompts={"cambrian": short_answer, "lmms": in_a_word, "vlmevalkit": in_a_word},
+    metrics={protocol: (Metric("anls", judge, items_mean),) for protocol, judge in ANLS.items()},
+    hub=Hub("lmms-lab/DocVQA", ("DocVQA/validation-*.parquet",)),
 )

@@ -6,10 +6,11 @@ Hudson and Manning, GQA, CVPR 2019.
 from pathlib import Path
 
 from kd_evalsuite import judges
-from kd_evalsuite.items import Item, Picture, Prompt, picture_of
+from kd_evalsuite.items import Item, Picture, picture_of
 from kd_evalsuite.metrics import Metric, items_mean
+from kd_evalsuite.protocols import cambrian, lmms, vlmevalkit
 from kd_evalsuite.tables import data_files, read_rows
-from kd_evalsuite.tasks.base import SINGLE_WORD, WORD_TOKENS, Task, asked
+from kd_evalsuite.tasks.base import WORD_TOKENS, Hub, Task, in_a_word
 
 
 def read(folder: Path, pictures: bool) -> list[Item]:
@@ -50,10 +51,12 @@ def _category(types: object) -> str:
     return str(types.get("semantic") or "") if isinstance(types, dict) else ""
 
 
-def cambrian(item: Item) -> Prompt:
-    """The question and the wish for a word or phrase."""
-    return asked(item.question, SINGLE_WORD, pictures=item.pictures)
-
+ACCURACY = {
+    "paper": judges.exact,
+    "cambrian": cambrian.exact,
+    "lmms": lmms.exact,
+    "vlmevalkit": vlmevalkit.exact,
+}
 
 TASK = Task(
     key="gqa",
@@ -62,6 +65,7 @@ TASK = Task(
     size=12578,
     max_new_tokens=WORD_TOKENS,
     read=read,
-    prompts={"cambrian": cambrian},
-    metrics={"paper": (Metric("accuracy", judges.exact, items_mean),)},
+    prompts={"cambrian": in_a_word, "lmms": in_a_word, "vlmevalkit": in_a_word},
+    metrics={protocol: (Metric("accuracy", judge, items_mean),) for protocol, judge in ACCURACY.items()},
+    hub=Hub("lmms-lab/GQA", ("testdev_balanced_instructions/*.parquet", "testdev_balanced_images/*.parquet")),
 )

@@ -8,8 +8,10 @@ from pathlib import Path
 from kd_evalsuite import judges
 from kd_evalsuite.items import DataError, Item, Prompt, picture_of
 from kd_evalsuite.metrics import Metric, items_mean
-from kd_evalsuite.tables import read_rows, texts
-from kd_evalsuite.tasks.base import SINGLE_WORD, Task, asked
+from kd_evalsuite.protocols import cambrian, lmms, vlmevalkit
+from kd_evalsuite.protocols import mathvista as rules
+from kd_evalsuite.tables import present, read_rows, texts
+from kd_evalsuite.tasks.base import LETTER_DIRECTLY, SINGLE_WORD, Hub, Task, asked, lettered
 from kd_evalsuite.text import LETTERS
 
 REASON = "First show your reasoning process and then give the final answer."
@@ -36,16 +38,53 @@ def read(folder: Path, pictures: bool) -> list[Item]:
                 choices=choices,
                 pictures=(picture,) if picture else (),
                 category=str((row.get("metadata") or {}).get("task") or ""),
-                fields={"answer_type": row["answer_type"], "precision": row.get("precision")},
+                fields={
+                    "answer_type": row["answer_type"],
+                    "precision": row.get("precision"),
+                    "question": str(row.get("question") or row["query"]),
+                    "unit": str(row["unit"]) if present(row.get("unit")) else "",
+                },
             )
         )
     return items
 
 
-def cambrian(item: Item) -> Prompt:
-    """The dataset's own query (hint, question, options) and one more instruction."""
+def query(item: Item) -> Prompt:
+    """VLMEvalKit: the dataset's own query: hint, question, options."""
+    return asked(item.question, pictures=item.pictures)
+
+
+def reasoning(item: Item) -> Prompt:
+    """Cambrian: the query and one more instruction."""
     return asked(item.question, REASON if item.choices else SINGLE_WORD, pictures=item.pictures)
 
+
+def formatted(item: Item) -> Prompt:
+    """lmms-eval's task `_format`: the bare question with its unit, options, and which form the answer must have."""
+    unit = item.fields["unit"]
+    question = f"{item.fields['question']} (Unit: {unit})" if unit else item.fields["question"]
+    if item.choices:
+        return asked(question, lettered(item.choices), LETTER_DIRECTLY, pictures=item.pictures)
+    return asked(question, _wish(item), pictures=item.pictures)
+
+
+def _wish(item: Item) -> str:
+    kind, precision = item.fields["answer_type"], item.fields["precision"]
+    places = {1: " with one decimal place", 2: " with two decimal places"}.get(int(precision or 0), "")
+    return {
+        "integer": "Answer the question using a single integer number.",
+        "float": f"Answer the question using a single floating-point number{places}.",
+        "list": "Answer the question using a Python list.",
+    }.get(kind, SINGLE_WORD)
+
+
+ACCURACY = {
+    "paper": judges.typed,
+    "cambrian": cambrian.mathvista,
+    "lmms": lmms.mathvista_static,
+    "vlmevalkit": vlmevalkit.mathvista,
+    "official": rules.verdict,
+}
 
 TASK = Task(
     key="mathvista",
@@ -54,6 +93,8 @@ TASK = Task(
     size=1000,
     max_new_tokens=REASONING_TOKENS,
     read=read,
-    prompts={"cambrian": cambrian},
-    metrics={"paper": (Metric("accuracy", judges.typed, items_mean),)},
+    prompts={"cambrian": reasoning, "lmms": formatted, "vlmevalkit": query},
+    metrics={protocol: (Metric("accuracy", judge, items_mean),) for protocol, judge in ACCURACY.items()},
+    hub=Hub("AI4Math/MathVista", ("data/testmini-*.parquet",)),
+    scorer="2",
 )

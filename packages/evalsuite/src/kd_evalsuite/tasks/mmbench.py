@@ -7,9 +7,10 @@ from pathlib import Path
 
 from kd_evalsuite import judges
 from kd_evalsuite.items import Item, Prompt, picture_of
-from kd_evalsuite.metrics import Metric, clusters_right, items_mean
+from kd_evalsuite.metrics import Judge, Metric, clusters_right, items_mean
+from kd_evalsuite.protocols import cambrian, lmms, vlmevalkit
 from kd_evalsuite.tables import present, read_rows
-from kd_evalsuite.tasks.base import LETTER_DIRECTLY, LETTER_TOKENS, Task, asked, lettered
+from kd_evalsuite.tasks.base import LETTER_DIRECTLY, LETTER_TOKENS, Hub, Task, asked, lettered, select_from
 
 ROTATION = 1_000_000  # a rotated copy of question i has index i + k * ROTATION
 
@@ -36,10 +37,32 @@ def read(folder: Path, pictures: bool) -> list[Item]:
     return items
 
 
-def cambrian(item: Item) -> Prompt:
-    """Hint, question, options, and the wish for a letter."""
+def options_wanted(item: Item) -> Prompt:
+    """Cambrian: hint, question, options, and the wish for a letter."""
     question = f"{item.question} Options:"
     return asked(item.fields["hint"], question, lettered(item.choices), LETTER_DIRECTLY, pictures=item.pictures)
+
+
+def several_options(item: Item) -> Prompt:
+    """lmms-eval: hint and question on one line, options, an empty line, and the wish for a letter."""
+    question = " ".join(part for part in (item.fields["hint"], item.question) if part)
+    options = f"{question} There are several options:\n{lettered(item.choices)}"
+    return Prompt(f"{options}\n\n{LETTER_DIRECTLY}", item.pictures)
+
+
+def select(item: Item) -> Prompt:
+    """VLMEvalKit: its multiple-choice prompt with the hint."""
+    return select_from(item, hint=item.fields["hint"])
+
+
+def rows(judge: Judge) -> tuple[Metric, ...]:
+    """Over all rows first, then the groups with every rotation right."""
+    return Metric("accuracy", judge, items_mean), Metric("circular_accuracy", judge, clusters_right)
+
+
+def circular(judge: Judge) -> tuple[Metric, ...]:
+    """The groups with every rotation right first."""
+    return tuple(reversed(rows(judge)))
 
 
 TASK = Task(
@@ -49,11 +72,14 @@ TASK = Task(
     size=4377,
     max_new_tokens=LETTER_TOKENS,
     read=read,
-    prompts={"cambrian": cambrian},
+    prompts={"cambrian": options_wanted, "lmms": several_options, "vlmevalkit": select},
     metrics={  # the paper's numbers are the accuracy over all rows, not the circular one
-        "paper": (
-            Metric("accuracy", judges.choice, items_mean),
-            Metric("circular_accuracy", judges.choice, clusters_right),
-        ),
+        "paper": rows(judges.choice),
+        "cambrian": circular(cambrian.choice),
+        "lmms": circular(lmms.mmbench),
+        "vlmevalkit": circular(vlmevalkit.choice),
+        "official": circular(vlmevalkit.choice),
     },
+    hub=Hub("lmms-lab/MMBench_EN", ("data/dev-*.parquet",)),
+    other_sizes={4329: "lmms-lab/MMBench en dev", 1164: "its rows without rotations"},
 )

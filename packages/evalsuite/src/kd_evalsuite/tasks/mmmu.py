@@ -11,8 +11,10 @@ from typing import Any
 from kd_evalsuite import judges
 from kd_evalsuite.items import DataError, Item, Prompt, picture_of
 from kd_evalsuite.metrics import Metric, Verdict, items_mean
+from kd_evalsuite.protocols import cambrian, lmms, vlmevalkit
+from kd_evalsuite.protocols import mmmu as official
 from kd_evalsuite.tables import read_rows, texts
-from kd_evalsuite.tasks.base import LETTER_DIRECTLY, SINGLE_WORD, WORD_TOKENS, Task, asked, lettered
+from kd_evalsuite.tasks.base import LETTER_DIRECTLY, SINGLE_WORD, WORD_TOKENS, Hub, Task, asked, lettered, select_from
 
 IMAGES = tuple(f"image_{k}" for k in range(1, 8))
 
@@ -51,8 +53,8 @@ def _listed(value: Any, key: str) -> list[Any]:
     return list(found)
 
 
-def cambrian(item: Item) -> Prompt:
-    """The question without its image marks, and the first image only."""
+def first_picture(item: Item) -> Prompt:
+    """Cambrian: the question without its image marks, and the first image only."""
     question = re.sub(r"<image \d+>", "", item.question)
     first = item.pictures[:1]
     if item.choices:
@@ -60,10 +62,25 @@ def cambrian(item: Item) -> Prompt:
     return asked(question, SINGLE_WORD, pictures=first)
 
 
+def all_pictures(item: Item) -> Prompt:
+    """lmms-eval: the question with its image marks, options, an empty line, and the wish; all images."""
+    options = f"\n{lettered(item.choices)}" if item.choices else ""
+    wish = LETTER_DIRECTLY if item.choices else SINGLE_WORD
+    return Prompt(f"{item.question}{options}\n\n{wish}", item.pictures)
+
+
 def judge(reply: str, item: Item) -> Verdict:
     """A letter where there are options, else equal text or a number within 5 %."""
     return judges.choice(reply, item) if item.choices else judges.exact_or_close(reply, item)
 
+
+ACCURACY = {
+    "paper": judge,
+    "cambrian": cambrian.mmmu,
+    "lmms": lmms.mmmu_choice_or_open,
+    "vlmevalkit": vlmevalkit.mmmu,
+    "official": official.choice_or_open,
+}
 
 TASK = Task(
     key="mmmu",
@@ -72,6 +89,7 @@ TASK = Task(
     size=900,
     max_new_tokens=WORD_TOKENS,
     read=read,
-    prompts={"cambrian": cambrian},
-    metrics={"paper": (Metric("accuracy", judge, items_mean),)},
+    prompts={"cambrian": first_picture, "lmms": all_pictures, "vlmevalkit": select_from},
+    metrics={protocol: (Metric("accuracy", one, items_mean),) for protocol, one in ACCURACY.items()},
+    hub=Hub("lmms-lab/MMMU", ("data/validation-*.parquet",)),
 )

@@ -8,9 +8,19 @@ from pathlib import Path
 
 from kd_evalsuite import judges
 from kd_evalsuite.items import DataError, Item, Picture, Prompt, picture_of
-from kd_evalsuite.metrics import Metric, clusters_right, items_mean
+from kd_evalsuite.metrics import Judge, Metric, clusters_right, items_mean
+from kd_evalsuite.protocols import cambrian, lmms, vlmevalkit
 from kd_evalsuite.tables import Row, read_rows
-from kd_evalsuite.tasks.base import LETTER_DIRECTLY, LETTER_TOKENS, Task, asked, lettered
+from kd_evalsuite.tasks.base import (
+    LETTER_DIRECTLY,
+    LETTER_TOKENS,
+    Hub,
+    Task,
+    asked,
+    lettered,
+    select_from,
+    with_letters,
+)
 
 FOLDER = "MMVP Images"
 
@@ -50,9 +60,14 @@ def _picture(row: Row, folder: Path, index: int) -> Picture:
     return Picture(path=found[0] if found else folder / FOLDER / f"{index}.jpg")
 
 
-def cambrian(item: Item) -> Prompt:
-    """Question, options, and the wish for a letter."""
+def options_wanted(item: Item) -> Prompt:
+    """Cambrian: question, options, and the wish for a letter."""
     return asked(f"{item.question} Options:", lettered(item.choices), LETTER_DIRECTLY, pictures=item.pictures)
+
+
+def metrics(judge: Judge) -> tuple[Metric, ...]:
+    """The pairs with both right, and the single questions."""
+    return Metric("pair_accuracy", judge, clusters_right), Metric("accuracy", judge, items_mean)
 
 
 TASK = Task(
@@ -62,11 +77,12 @@ TASK = Task(
     size=300,
     max_new_tokens=LETTER_TOKENS,
     read=read,
-    prompts={"cambrian": cambrian},
+    prompts={"cambrian": options_wanted, "lmms": with_letters, "vlmevalkit": select_from},
     metrics={
-        "paper": (
-            Metric("pair_accuracy", judges.choice, clusters_right),
-            Metric("accuracy", judges.choice, items_mean),
-        ),
+        "paper": metrics(judges.choice),
+        "cambrian": metrics(cambrian.choice_or_text),
+        "lmms": metrics(lmms.of_two),
+        "vlmevalkit": metrics(vlmevalkit.choice),
     },
+    hub=Hub("MMVP/MMVP", ("Questions.csv", "MMVP Images/*")),
 )

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from kd_evalsuite import judges
 from kd_evalsuite.items import Item, Prompt, content_id, distinct, picture_of
-from kd_evalsuite.metrics import Metric, items_mean
+from kd_evalsuite.metrics import Judge, Metric, items_mean
+from kd_evalsuite.protocols import lmms, shared
 from kd_evalsuite.tables import read_rows
-from kd_evalsuite.tasks.base import SHORT_ANSWER, Task, asked
+from kd_evalsuite.tasks.base import SHORT_ANSWER, Hub, Task, as_it_is, asked
 
 FORMULA_TOKENS = 64
 
@@ -35,9 +36,15 @@ def read(folder: Path, pictures: bool) -> list[Item]:
     return items
 
 
-def cambrian(item: Item) -> Prompt:
-    """The question and the wish for a short answer."""
+def short_answer(item: Item) -> Prompt:
+    """Cambrian: the question and the wish for a short answer."""
     return asked(item.question, SHORT_ANSWER, pictures=item.pictures)
+
+
+def metrics(exact: Judge, contains: Judge, *, first: str) -> tuple[Metric, ...]:
+    """Equality and containment, the main one first."""
+    both = {"exact": Metric("exact_accuracy", exact, items_mean), "contains": Metric("accuracy", contains, items_mean)}
+    return both.pop(first), *both.values()
 
 
 TASK = Task(
@@ -47,11 +54,13 @@ TASK = Task(
     size=1000,
     max_new_tokens=FORMULA_TOKENS,
     read=read,
-    prompts={"cambrian": cambrian},
+    prompts={"cambrian": short_answer, "lmms": as_it_is, "vlmevalkit": as_it_is},
     metrics={  # Cambrian's published scorer, which the paper ran, asks for equality; the official one for containment
-        "paper": (
-            Metric("exact_accuracy", judges.ocr_exact, items_mean),
-            Metric("accuracy", judges.ocr_contains, items_mean),
-        ),
+        "paper": metrics(judges.ocr_exact, judges.ocr_contains, first="exact"),
+        "cambrian": metrics(shared.ocr_equal, shared.ocr_contains, first="exact"),
+        "lmms": metrics(shared.ocr_equal, lmms.contains, first="contains"),
+        "vlmevalkit": metrics(shared.ocr_equal, shared.ocr_contains, first="contains"),
+        "official": metrics(shared.ocr_equal, shared.ocr_contains, first="contains"),
     },
+    hub=Hub("echo840/OCRBench", ("data/test-*.parquet",)),
 )

@@ -9,8 +9,9 @@ from pathlib import Path
 from kd_evalsuite import judges
 from kd_evalsuite.items import Item, Prompt, content_id, distinct, picture_of
 from kd_evalsuite.metrics import Metric, Verdict, items_mean
+from kd_evalsuite.protocols import cambrian, lmms, vlmevalkit
 from kd_evalsuite.tables import read_rows
-from kd_evalsuite.tasks.base import WORD_TOKENS, Task, asked
+from kd_evalsuite.tasks.base import WORD_TOKENS, Hub, Task, as_it_is, asked
 
 _OPTION = re.compile(r"^\(?([A-Z])[.)]\s*(.+?)\s*$", re.MULTILINE)
 
@@ -43,15 +44,23 @@ def _choices(question: str, gold: str) -> tuple[str, ...]:
     return ("Yes", "No") if gold.lower() in ("yes", "no") else ()
 
 
-def cambrian(item: Item) -> Prompt:
-    """The question as it is."""
-    return asked(item.question, pictures=item.pictures)
+def select(item: Item) -> Prompt:
+    """VLMEvalKit: its multiple-choice prompt; options that stand in the question are not listed twice."""
+    return asked(f"Question: {item.question}", pictures=item.pictures)
 
 
 def judge(reply: str, item: Item) -> Verdict:
     """A letter where the gold is one, else equal text."""
     return judges.choice(reply, item) if re.fullmatch("[A-H]", item.gold[0]) else judges.exact(reply, item)
 
+
+def choice_or_equal(reply: str, item: Item) -> Verdict:
+    """VLMEvalKit: multiple choice where the gold is a letter, else equal text."""
+    lettered = re.fullmatch("[A-H]", item.gold[0]) is not None and item.choices
+    return vlmevalkit.choice(reply, item) if lettered else vlmevalkit.exact(reply, item)
+
+
+ACCURACY = {"paper": judge, "cambrian": cambrian.first_word, "lmms": lmms.realworld, "vlmevalkit": choice_or_equal}
 
 TASK = Task(
     key="realworldqa",
@@ -60,6 +69,7 @@ TASK = Task(
     size=765,
     max_new_tokens=WORD_TOKENS,
     read=read,
-    prompts={"cambrian": cambrian},
-    metrics={"paper": (Metric("accuracy", judge, items_mean),)},
+    prompts={"cambrian": as_it_is, "lmms": as_it_is, "vlmevalkit": select},
+    metrics={protocol: (Metric("accuracy", one, items_mean),) for protocol, one in ACCURACY.items()},
+    hub=Hub("lmms-lab/RealWorldQA", ("data/test-*.parquet",)),
 )
