@@ -1,4 +1,4 @@
-"""Encoder + two-layer projector + language model = a stock transformers VLM with its processor."""
+"""Encoder + connector + language model = a stock transformers VLM with its processor."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,21 +7,14 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    FastVlmConfig,
-    FastVlmForConditionalGeneration,
-    GenerationConfig,
-    LlavaConfig,
-    LlavaForConditionalGeneration,
-    LlavaProcessor,
-)
+from torch.nn import Parameter
+from transformers import GenerationConfig, LlavaProcessor
 
+from kd_vlm.connectors import check_connector, init_connector, tokens_after, trainable_parameters
 from kd_vlm.encoder import Encoder
-from kd_vlm.templates import IMAGE, chat_template, end_token_id
-
-StockVlm = LlavaForConditionalGeneration | FastVlmForConditionalGeneration
+from kd_vlm.language_model import load_language_model
+from kd_vlm.stock import StockVlm, stock_model, stock_processor
+from kd_vlm.templates import END
 
 
 @dataclass(frozen=True)
@@ -32,10 +25,16 @@ class Vlm:
     processor: LlavaProcessor
     image_id: int
     tokens_per_image: int
+    connector: str = "mlp2x_gelu"
 
     @property
     def projector(self) -> nn.Module:
         return self.model.model.multi_modal_projector
+
+    def connector_parameters(self) -> dict[str, Parameter]:
+        """What is trained of the connector, by name in the model; of some connectors, a layer is a fixed identity."""
+        named = trainable_parameters(self.projector, self.connector)
+        return {f"model.multi_modal_projector.{name}": p for name, p in named.items()}
 
     @property
     def text_config(self) -> Any:
@@ -46,83 +45,39 @@ class Vlm:
         return self.model.model.vision_tower
 
 
-def assemble(encoder: Encoder, lm_folder: Path, generator: torch.Generator) -> Vlm:
-    """Put `encoder` before the language model in `lm_folder`, with a fresh two-layer GELU projector between.
+def assemble(
+    encoder: Encoder,
+    lm_folder: Path,
+    generator: torch.Generator,
+    *,
+    connector: str = "mlp2x_gelu",
+    factor: int | None = None,
+    end_token: str = END,
+) -> Vlm:
+    """Put `encoder` before the language model in `lm_folder`, with a fresh connector between.
 
     The token `<image>` is added to the vocabulary where it is missing; embeddings grow only if the table is full.
 
     Args:
-        encoder: The vision tower; its weights are taken over unchanged.
+        encoder: The vision tower; its weights are taken over unchanged, and so is its choice of tokens.
         lm_folder: A causal language model of transformers with its tokenizer.
-        generator: Draws the projector's weights (torch's default initialisation of a linear layer).
+        generator: Draws the connector's weights (torch's default initialisation of a linear layer).
+        connector: See `connectors`.
+        factor: Tokens along an edge that become one, for connectors that reduce tokens.
+        end_token: The token that ends an answer.
 
     Raises:
-        ValueError: If the tokenizer has no `<|endoftext|>`.
+        ValueError: If the tokenizer does not know `end_token`, or no stock class holds this combination.
     """
-    tokenizer = AutoTokenizer.from_pretrained(lm_folder, local_files_only=True, padding_side="left")
-    lm = AutoModelForCausalLM.from_pretrained(lm_folder, local_files_only=True, dtype=torch.float32)
-    lm.config.name_or_path = ""  # where it was loaded from would make equal models differ
-    end_id = end_token_id(tokenizer)
-    tokenizer.add_special_tokens({"extra_special_tokens": [IMAGE]})
-    image_id = int(tokenizer.get_vocab()[IMAGE])
-    _make_room(lm, image_id)
-    model = _stock_model(encoder, lm, image_id)
-    for layer in (model.model.multi_modal_projector.linear_1, model.model.multi_modal_projector.linear_2):
-        nn.init.kaiming_uniform_(layer.weight, a=5**0.5, generator=generator)
-        nn.init.uniform_(layer.bias, -(layer.in_features**-0.5), layer.in_features**-0.5, generator=generator)
-    tokenizer.pad_token = tokenizer.pad_token or tokenizer.convert_ids_to_tokens(end_id)
+    lm = load_language_model(lm_folder, end_token)
+    check_connector(encoder, lm.model.config.hidden_size, connector, factor)
+    model = stock_model(encoder, lm, connector, factor)
+    init_connector(model.model.multi_modal_projector, connector, generator)
     model.generation_config = GenerationConfig(
-        do_sample=False, eos_token_id=end_id, pad_token_id=tokenizer.pad_token_id, max_new_tokens=64
+        do_sample=False, eos_token_id=lm.end_id, pad_token_id=lm.tokenizer.pad_token_id, max_new_tokens=64
     )
-    return Vlm(model.eval(), _processor(encoder, tokenizer), image_id, encoder.n_tokens)
-
-
-def _make_room(lm: Any, image_id: int) -> None:
-    """Grow the embeddings by a row for `image_id` where needed; it starts as the mean of the others."""
-    table = lm.get_input_embeddings()
-    n_rows = table.num_embeddings
-    if image_id < n_rows:
-        return
-    lm.resize_token_embeddings(image_id + 1, mean_resizing=False)
-    with torch.no_grad():
-        for layer in (lm.get_input_embeddings(), lm.get_output_embeddings()):
-            layer.weight[n_rows:] = layer.weight[:n_rows].mean(dim=0)
-
-
-def _stock_model(encoder: Encoder, lm: Any, image_id: int) -> StockVlm:
-    shared = {
-        "vision_config": encoder.tower.config,
-        "text_config": lm.config,
-        "image_token_index": image_id,
-        "image_seq_length": encoder.n_tokens,
-        "projector_hidden_act": "gelu",
-        "tie_word_embeddings": lm.config.tie_word_embeddings,
-    }
-    model: StockVlm
-    if encoder.kind == "vit":
-        config = LlavaConfig(**shared, vision_feature_layer=-2, vision_feature_select_strategy="default")
-        model = LlavaForConditionalGeneration(config)
-    else:
-        model = FastVlmForConditionalGeneration(FastVlmConfig(**shared))
-    model.model.vision_tower.load_state_dict(encoder.tower.state_dict())
-    model.model.language_model.load_state_dict(lm.model.state_dict())
-    model.lm_head.load_state_dict(lm.lm_head.state_dict())
-    model.tie_weights()
-    model.model.vision_tower.requires_grad_(False)
-    return model
-
-
-def _processor(encoder: Encoder, tokenizer: Any) -> LlavaProcessor:
-    """The processor counts visual tokens as (edge // patch_size) ** 2, plus a class token that Llava then drops."""
-    is_vit = encoder.kind == "vit"
-    return LlavaProcessor(
-        image_processor=encoder.processor,
-        tokenizer=tokenizer,
-        patch_size=encoder.size // encoder.grid,
-        vision_feature_select_strategy="default" if is_vit else "full",
-        num_additional_image_tokens=int(is_vit),
-        chat_template=chat_template(),
-    )
+    processor = stock_processor(encoder, lm.tokenizer, connector, factor)
+    return Vlm(model.eval(), processor, lm.image_id, tokens_after(encoder, factor), connector)
 
 
 def standardise_input(vlm: Vlm, features: np.ndarray) -> None:
@@ -131,10 +86,19 @@ def standardise_input(vlm: Vlm, features: np.ndarray) -> None:
     Encoders differ in the scale of their features by orders of magnitude, and one learning rate must do for all of
     them. The model stays stock: only its initial weights change. Nearly constant channels are not blown up.
 
+    A `pixel_shuffle` connector begins with a LayerNorm, which does it already.
+
     Args:
         vlm: Just assembled.
         features: Visual tokens (n, p, w) of the training pictures.
+
+    Raises:
+        ValueError: If the connector has nothing to fold it into.
     """
+    if vlm.connector == "pixel_shuffle":
+        return
+    if vlm.connector == "identity":
+        raise ValueError("The connector identity has no weights that could standardise; set standardise: false.")
     mean, deviation = features.mean(axis=(0, 1)), features.std(axis=(0, 1))
     scale = torch.from_numpy(1 / np.sqrt(deviation**2 + 0.01 * (deviation**2).mean() + 1e-12))
     layer: Any = vlm.projector.linear_1

@@ -7,10 +7,9 @@ from typing import Any, Literal
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from transformers import LlavaForConditionalGeneration
-from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from kd_vlm.assembly import Vlm
+from kd_vlm.connectors import projected
 from kd_vlm.templates import IGNORE, Encoded
 
 LossNormalisation = Literal["micro_batch_mean", "global_tokens"]
@@ -110,9 +109,7 @@ def image_inputs(vlm: Vlm, *, features: Tensor | None = None, pixels: Tensor | N
         return {"pixel_values": pixels}
     if features is None or not len(features):
         return {}
-    tokens = vlm.projector(features)
-    listed: Any = list(tokens) if isinstance(vlm.model, LlavaForConditionalGeneration) else tokens
-    return {"mm_encoder_outputs": {"image": BaseModelOutputWithPooling(pooler_output=listed)}}
+    return {"mm_encoder_outputs": projected(vlm.model, features)}
 
 
 def supervised_logits(

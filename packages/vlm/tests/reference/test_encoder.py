@@ -7,7 +7,8 @@ import numpy as np
 import open_clip
 import pytest
 import torch
-from kd_vlm.encoder import load_encoder, read_config, visual_tokens
+from kd_vlm.encoder import load_encoder, visual_tokens
+from kd_vlm.open_clip_config import read_config
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -93,7 +94,7 @@ def test_preprocessing_equals_open_clips(encoders, tmp_path, resize_mode, interp
     ("path", "value", "says"),
     [
         (("model_cfg", "text_cfg", "hf_model_name"), "roberta-base", "hf_model_name"),
-        (("model_cfg", "custom_text"), True, "custom_text"),
+        (("model_cfg", "multimodal_cfg"), {}, "multimodal_cfg"),
         (("model_cfg", "vision_cfg", "timm_model_pretrained"), True, "timm_model_pretrained"),
         (("model_cfg", "vision_cfg", "timm_model_name"), "hf-hub:somebody/model", "timm_model_name"),
         (("model_cfg", "vision_cfg", "layres"), 4, "layres"),
@@ -121,9 +122,9 @@ def test_weights_that_do_not_fit_are_refused(encoders, tmp_path):
         load_encoder(folder)
 
 
-def test_a_trunk_without_a_map_of_channels_first_is_refused(encoders, tmp_path):
+def test_a_timm_transformer_with_a_class_token_is_refused(encoders, tmp_path):
     vision = {**encoders.resnet, "timm_model_name": "test_vit", "image_size": 160}
-    with pytest.raises(ValueError, match="feature map"):
+    with pytest.raises(ValueError, match="class or register token"):
         load_encoder(encoders.write(tmp_path / "vit", vision))
 
 

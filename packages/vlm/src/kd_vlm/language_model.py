@@ -1,0 +1,62 @@
+"""A causal language model of transformers with its tokenizer, ready to stand behind a connector."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from kd_vlm.templates import END, IMAGE
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """Attributes:
+    model: The causal language model in float32, with a row for the image token.
+    tokenizer: Knows the image token; pads on the left.
+    image_id: The image token.
+    end_id: The token that ends an answer.
+    """
+
+    model: Any
+    tokenizer: Any
+    image_id: int
+    end_id: int
+
+
+def load_language_model(folder: Path, end_token: str = END) -> LanguageModel:
+    """The language model in `folder`, to which `<image>` is added.
+
+    The embeddings grow only if the table is full: Qwen2 has unused rows behind its vocabulary, SmolLM has none. A row
+    that is added, of a tied or an untied head, begins as the mean of the others.
+
+    Args:
+        folder: A causal language model of transformers with its tokenizer.
+        end_token: The token that ends an answer.
+
+    Raises:
+        ValueError: If the tokenizer does not know `end_token`, or no stock VLM computes what this model computes.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, padding_side="left")
+    model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
+    model.config.name_or_path = ""  # where it was loaded from would make equal models differ
+    end_id = tokenizer.get_vocab().get(end_token)
+    if end_id is None:
+        known = ", ".join(tokenizer.all_special_tokens)
+        raise ValueError(f"The tokenizer has no token {end_token}; its special tokens are {known}.")
+    tokenizer.add_special_tokens({"extra_special_tokens": [IMAGE]})
+    image_id = int(tokenizer.get_vocab()[IMAGE])
+    _make_room(model, image_id)
+    tokenizer.pad_token = tokenizer.pad_token or end_token
+    return LanguageModel(model, tokenizer, image_id, int(end_id))
+
+
+def _make_room(model: Any, image_id: int) -> None:
+    n_rows = model.get_input_embeddings().num_embeddings
+    if image_id < n_rows:
+        return
+    model.resize_token_embeddings(image_id + 1, mean_resizing=False)
+    with torch.no_grad():
+        for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
+            layer.weight[n_rows:] = layer.weight[:n_rows].mean(dim=0)
