@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kd_analysis import tracking
-from kd_analysis.cka import Moments
+from kd_analysis.moments import Moments
 from kd_analysis.names import parse
 from kd_analysis.similarity import (
     ALONE,

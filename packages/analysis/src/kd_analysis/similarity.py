@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from kd_analysis.cka import Moments, moments, null_z, with_interval
+from kd_analysis.cka import null_z, with_interval
+from kd_analysis.moments import Moments
 from kd_analysis.names import parse
+from kd_analysis.streaming import moments
 
 OWN, OTHER, ALONE, UNTRAINED, TEACHERS = "own teacher", "other teacher", "no teacher", "untrained", "teachers"
 RELATIONS = (OWN, OTHER, ALONE, UNTRAINED, TEACHERS)

@@ -7,8 +7,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from kd_analysis.cka import Moments, gram_cka, linear_cka
+from kd_analysis.cka import linear_cka
 from kd_analysis.cli import app
+from kd_analysis.gram import gram_cka
+from kd_analysis.moments import Moments
 from kd_analysis.similarity import read_records
 from PIL import Image
 from typer.testing import CliRunner

@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from kd_analysis.cka import gram_cka
+from kd_analysis.gram import gram_cka
 from kd_analysis.measure import discovered, metrics_of, plan, shas_of
 from kd_analysis.similarity import (
     Features,
