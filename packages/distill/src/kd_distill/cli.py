@@ -21,6 +21,7 @@ app = typer.Typer(
 
 ParamsFile = Annotated[Path, typer.Option("--params", help="Parameter file; the section distill is read.")]
 Overrides = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override one parameter; repeatable.")]
+Mix = Annotated[str | None, typer.Option(help="A set of data.mixes in the place of data.train.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything and say what would be done.")]
 Runs = Annotated[Path, typer.Option(help="Folder for checkpoints of unfinished runs.")]
 
@@ -75,10 +76,10 @@ def _show_plan(section, chosen) -> None:  # noqa: ANN001
     from kd_distill.models import read_architecture
     from kd_distill.sources import epoch_of
 
-    shards = open_pairs(section.data.train, section.data.index)
-    per_epoch = epoch_of(shards)
     for name, cell in chosen.items():
         recipe, embed_dim = section.recipes[cell.recipe], read_architecture(cell.architecture)["embed_dim"]
+        data = section.data.of(recipe.mix)
+        per_epoch = epoch_of(open_pairs(data.train, data.index))
         steps, _ = recipe.length(per_epoch)
         epochs = steps * recipe.batch_size / per_epoch
         typer.echo(
@@ -96,7 +97,7 @@ def validate_data(params: ParamsFile = Path("params.yaml"), overrides: Overrides
         from kd_distill.formats import open_pairs
 
         data = section.data
-        sources = [open_pairs(part, data.index) for part in (data.train, data.val)]
+        sources = [open_pairs(part, data.index) for part in (data.train, data.val, *data.mixes.values())]
         with progress_bars() as progress:
             for source in sources:
                 bars = partial(progress, source.name, of=len(source))
@@ -125,6 +126,7 @@ def cache(
     replace: Annotated[
         bool, typer.Option("--replace", help="Put it in the place of a cache of something else.")
     ] = False,
+    mix: Mix = None,
     params: ParamsFile = Path("params.yaml"),
     overrides: Overrides = [],  # noqa: B006
 ) -> None:
@@ -138,7 +140,7 @@ def cache(
 
         with progress_bars() as progress:
             folder = make_cache(
-                section.data,
+                section.data.of(mix),
                 resolve(teacher),
                 progress,
                 patches=patches,
@@ -154,6 +156,7 @@ def cache_verify(
     name: Annotated[str, typer.Argument(help="The teacher, teacher-<id>.")],
     rows: Annotated[int, typer.Option(min=0, help="Pairs that the teacher embeds again.")] = 8,
     teacher: Annotated[str | None, typer.Option(help="Where the teacher is, if not where the cache says.")] = None,
+    mix: Mix = None,
     params: ParamsFile = Path("params.yaml"),
     overrides: Overrides = [],  # noqa: B006
 ) -> None:
@@ -162,7 +165,7 @@ def cache_verify(
         section = _load(params, overrides)
         from kd_distill.teaching import verify_cache
 
-        files, again = verify_cache(section.data, name, rows, teacher)
+        files, again = verify_cache(section.data.of(mix), name, rows, teacher)
         typer.echo(f"{name}: {files} files are as they were written, {again} rows are what the teacher gives")
 
 
@@ -175,6 +178,7 @@ def import_cache(
     ] = None,
     scale: Annotated[float, typer.Option(help="What the teacher multiplies its cosines with.")] = 100.0,
     bias: Annotated[float, typer.Option(help="What the teacher adds to them.")] = 0.0,
+    mix: Mix = None,
     params: ParamsFile = Path("params.yaml"),
     overrides: Overrides = [],  # noqa: B006
 ) -> None:
@@ -185,7 +189,7 @@ def import_cache(
             raise ValueError(f"{name}: expected a teacher that `cached` names ({', '.join(section.cached) or 'none'}).")
         from kd_distill.importing import import_cache as write
 
-        typer.echo(str(write(section.data, name, image, text, scale, bias)))
+        typer.echo(str(write(section.data.of(mix), name, image, text, scale, bias)))
 
 
 @app.command(epilog="Example: distill register models/scratch/* --refs refs/scratch")

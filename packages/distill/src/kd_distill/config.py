@@ -2,7 +2,7 @@
 
 import math
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -16,6 +16,7 @@ from kd_distill.ramps import Ramp, Weight, weights_at
 from kd_distill.recipes import recipe_named
 
 ENDLESS = 1 << 60  # steps
+Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
 
 
 class Data(Params):
@@ -25,6 +26,7 @@ class Data(Params):
         description="Folder of webdataset shards, img2dataset layout; or a list of parts, which are mixed."
     )
     val: Path | list[Part] = Field(description="Held-out pairs, in the same forms.")
+    mixes: dict[Id, list[Part]] = Field({}, description="Other sets to train on, by the name of a recipe's `mix`.")
     classes: Path | None = Field(None, description="Held-out labelled images for zero-shot accuracy (monitor_every).")
     views: int = Field(
         ge=1, description="Crops of each image; epoch e shows view e modulo views, a cache holds them all."
@@ -44,10 +46,22 @@ class Data(Params):
         """What the training pairs are called in journals and tags."""
         return self.train.name if isinstance(self.train, Path) else "+".join(part.path.name for part in self.train)
 
+    def of(self, mix: str | None) -> Self:
+        """These, for training on `mixes[mix]` in the place of `train`; its caches stand in a folder of its name.
+
+        Raises:
+            ValueError: If there is no such mix.
+        """
+        if mix is None:
+            return self
+        if mix not in self.mixes:
+            raise ValueError(f"data.mixes has no {mix!r}; known: {', '.join(self.mixes) or 'none'}.")
+        return self.model_copy(update={"train": self.mixes[mix], "caches": self.caches / mix})
+
     @model_validator(mode="after")
     def _parts_exist(self) -> Self:
-        if [] in (self.train, self.val):
-            raise ValueError("train and val: expected a folder, or a list of at least one part")
+        if [] in (self.train, self.val, *self.mixes.values()):
+            raise ValueError("train, val and mixes: expected a folder, or a list of at least one part")
         return self
 
 
@@ -73,6 +87,7 @@ class Recipe(Params):
     fd_reduction: Literal["mean_nd", "mean_n"] = Field("mean_nd", description="See losses.feature_distillation.")
     mse_normalise: bool = Field(False, description="The term mse compares unit embeddings.")
     icl_exp: bool = Field(True, description="Exponentiate the scales of icl, cross_kd and afd.")
+    mix: str | None = Field(None, description="The set of data.mixes that is trained on; None: data.train.")
     patch_layer: PatchLayer = Field("penultimate", description="Where patch tokens are read, see layers.py.")
     mask: float = Field(0.75, gt=0, lt=1, description="Share of the patches that mfd hides from the student.")
     teacher_scales: dict[str, float] = Field(
@@ -189,7 +204,7 @@ class Cell(Params):
     """One model to train: a teacher (no teacher of its own), or a student."""
 
     kind: Literal["teacher", "student"]
-    id: str = Field(pattern=r"^[A-Za-z0-9_-]+$", description="Of a teacher: its id; of a student: its architecture's.")
+    id: Id = Field(description="Of a teacher: its id; of a student: its architecture's.")
     architecture: str = Field(description="A name that the package knows, or the path of an open_clip JSON.")
     recipe: str
     teacher: str | tuple[str, ...] | None = Field(None, description="Registered name of the teacher, or of several.")
@@ -251,6 +266,7 @@ class DistillParams(Params):
                 raise ValueError(f"{key}: this cell's registered name is {cell.name!r}; call it that")
             if cell.recipe not in self.recipes:
                 raise ValueError(f"{key}.recipe: unknown {cell.recipe!r}; known: {', '.join(self.recipes)}")
+            self.data.of(self.recipes[cell.recipe].mix)
             terms = sorted(self.recipes[cell.recipe].weights(patches=False))
             if bool(TEACHER_TERMS & set(terms)) != (cell.teacher is not None):
                 raise ValueError(

@@ -54,6 +54,7 @@ def train_cell(
         LockHeldError: If another process writes the same folder.
         ValueError: If an unfinished run has other parameters.
     """
+    data = data.of(recipe.mix)
     shards, config = open_pairs(data.train, data.index), models.read_architecture(cell.architecture)
     teachers = _teachers(cell, recipe, data, shards)
     inputs = _inputs(cell, recipe, data, config, shards, teachers)
@@ -208,10 +209,11 @@ def run_all(
     for cell in cells.values():
         recipe = recipes[cell.recipe]
         for teacher in (name for name in cell.teachers if recipe.mode_of(name) == "cached"):
-            if not (cache_folder(data, teacher) / MANIFEST).is_file():
+            of = data.of(recipe.mix)
+            if not (cache_folder(of, teacher) / MANIFEST).is_file():
                 reads_patches = PATCH_TERMS & recipe.weights(patches=False).keys()
                 patches = recipe.patch_layer if reads_patches else None
-                make_cache(data, resolve(f"models:/{teacher}@candidate"), progress, patches=patches)
+                make_cache(of, resolve(f"models:/{teacher}@candidate"), progress, patches=patches)
         folder = train_cell(cell, recipe, data, out=out, runs=runs, progress=progress)
         for model in (*(out / cell.name_at(epoch) for epoch in recipe.export_epochs), folder):
             register(model)

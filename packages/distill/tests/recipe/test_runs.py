@@ -241,6 +241,19 @@ def test_a_training_over_a_mix_with_bad_pairs_is_the_same_killed_or_not(project)
     assert [json.loads(line)["key"] for line in ledger.read_text().splitlines()] == ["000000005"]
 
 
+def test_a_recipe_trains_on_the_mix_it_names_from_a_cache_of_that_mix(project, teacher):
+    write_shard(project / "more" / "00000.tar", 16)
+    replace_in_params(project, "caches: caches", "caches: caches, mixes: {both: [{path: pairs}, {path: more}]}")
+    replace_in_params(project, "steps: 12,", "mix: both, epochs: 2,")
+    CliRunner().invoke(app, ["cache", "--teacher", "refs/teacher.json", "--mix", "both"], catch_exceptions=False)
+    assert (project / "caches" / "both" / TEACHER / "cache.json").is_file()
+    assert not (project / "caches" / TEACHER).exists()
+    events = read_journal(train_one(project, STUDENT) / "journal.jsonl")
+    assert (events[0]["params"]["samples"], events[0]["params"]["steps_per_epoch"]) == ("128", "8")  # 2 x (48 + 16)
+    assert events[0]["datasets"][0]["name"] == "pairs+more"
+    assert CliRunner().invoke(app, ["cache", "--teacher", "refs/teacher.json", "--mix", "none"]).exit_code == 2
+
+
 def test_checking_the_data_counts_by_cause_and_exits_with_three_above_the_limit(project):
     damage(project / "pairs" / "00000.tar", 5)
     result = CliRunner().invoke(app, ["validate-data"])

@@ -155,6 +155,8 @@ def test_freezing_both_towers_is_refused(tmp_path):
         ("data.crop_area=0", "greater than 0"),
         ("data.crop_area=1.5", "less than or equal to 1"),
         ("data.workers=-1", "greater than or equal to"),
+        ("data.mixes={more: []}", "a list of at least one part"),
+        ("recipes.pretrain.mix=more", "data.mixes has no 'more'; known: none"),
         ("data.bad_limit=2", "less than or equal to 1|less than 1"),
         ("data.trian=here", "did you mean 'train'"),
         ("from_scratch.teacher-small.seed=-1", "greater than or equal to 0"),
