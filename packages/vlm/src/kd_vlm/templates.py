@@ -7,8 +7,9 @@ is ever split again, so a marker inside a question or an answer cannot shift the
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from importlib.resources import files
-from typing import Any
+from typing import Any, Literal
 
 SYSTEM = (
     "A chat between a curious user and an artificial intelligence assistant. "
@@ -23,7 +24,8 @@ class Role(Enum):
     PROMPT = "prompt"  # text the model reads
     ANSWER = "answer"  # text the model learns to write
     IMAGE = "image"  # the place of one picture's tokens
-    END = "end"  # the end-of-text token that closes an answer; supervised
+    SPECIAL = "special"  # one token of the vocabulary by its name, read only
+    END = "end"  # the one that closes an answer; supervised
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def plain(turns: Sequence[Turn]) -> list[Segment]:
     return [*pictures, Segment(Role.ANSWER, f"{turns[0].answer}\n")]
 
 
-def qwen2_base(turns: Sequence[Turn]) -> list[Segment]:
+def qwen2_base(turns: Sequence[Turn], end: str = END) -> list[Segment]:
     r"""TinyLLaVA's template for base language models; Bunny's is the same.
 
     `SYSTEM USER: <image>\nquestion ASSISTANT: answer<|endoftext|>USER: ...`. Supervised is everything from the space
@@ -87,38 +89,73 @@ def qwen2_base(turns: Sequence[Turn]) -> list[Segment]:
     segments: list[Segment] = []
     text = f"{SYSTEM} "
     for turn in turns:
-        text += "USER: "
-        question = turn.question
-        if n_pictures := question.count(IMAGE):
-            question = question.replace(IMAGE, "").strip()
-            for i in range(n_pictures):
-                segments += [Segment(Role.PROMPT, text), Segment(Role.IMAGE)]
-                text = "\n" if question or i < n_pictures - 1 else ""
-        segments += [
-            Segment(Role.PROMPT, f"{text}{question} ASSISTANT:"),
-            Segment(Role.ANSWER, f" {turn.answer}"),
-            Segment(Role.END),
-        ]
+        segments += with_pictures(f"{text}USER: ", turn.question, " ASSISTANT:")
+        segments += [Segment(Role.ANSWER, f" {turn.answer}"), Segment(Role.END, end)]
         text = ""
     return segments
 
 
+def with_pictures(before: str, question: str, after: str) -> list[Segment]:
+    """A question in its frame; its pictures move to its front, each followed by a newline."""
+    segments: list[Segment] = []
+    text = before
+    if n_pictures := question.count(IMAGE):
+        question = question.replace(IMAGE, "").strip()
+        for i in range(n_pictures):
+            segments += [*([Segment(Role.PROMPT, text)] if text else []), Segment(Role.IMAGE)]
+            text = "\n" if question or i < n_pictures - 1 else ""
+    return [*segments, Segment(Role.PROMPT, f"{text}{question}{after}")]
+
+
 Template = Callable[[Sequence[Turn]], list[Segment]]
-TEMPLATES: dict[str, Template] = {"plain": plain, "qwen2_base": qwen2_base}
+TemplateName = Literal["plain", "qwen2_base", "bunny", "chat"]
+TEMPLATES: dict[str, Template] = {"plain": plain, "qwen2_base": qwen2_base, "bunny": qwen2_base}
 
 
-def template_named(name: str) -> Template:
-    """The template called `name`. Exact match only."""
+def template_named(name: str, tokenizer: Any = None) -> Template:
+    """The template called `name`, for `tokenizer` if one is given. Exact match only.
+
+    `chat` is the tokenizer's own chat template. The others close an answer with the tokenizer's end token, and begin
+    with its beginning-of-sequence token where it puts one before every text.
+
+    Raises:
+        ValueError: If there is no such template, or it cannot be written with this tokenizer.
+    """
+    if name == "chat":
+        from kd_vlm.chat import chat_of
+
+        return chat_of(tokenizer)
     try:
-        return TEMPLATES[name]
+        template = TEMPLATES[name]
     except KeyError:
-        raise ValueError(f"Unknown template {name!r}. Known: {', '.join(TEMPLATES)}.") from None
+        raise ValueError(f"Unknown template {name!r}. Known: {', '.join(TEMPLATES)}, chat.") from None
+    if tokenizer is None:
+        return template
+    first = [Segment(Role.SPECIAL, token) for token in leading_tokens(tokenizer)]
+    if name != "plain":
+        template = partial(qwen2_base, end=end_token(tokenizer))
+    return lambda turns: [*first, *template(turns)]
 
 
-def chat_template() -> str:
-    """`qwen2_base` as a Jinja chat template for the processor: what it renders is what training saw."""
+def leading_tokens(tokenizer: Any) -> list[str]:
+    """What the tokenizer puts before every text (Llama's `<s>`; nothing for Qwen2 and SmolLM)."""
+    bare, full = (tokenizer("a", add_special_tokens=add)["input_ids"] for add in (False, True))
+    n_first = max(0, len(full) - len(bare))
+    return [str(t) for t in tokenizer.convert_ids_to_tokens(full[:n_first])] if full[n_first:] == bare else []
+
+
+def chat_template(name: str = "qwen2_base", tokenizer: Any = None) -> str:
+    """The template as a Jinja chat template for the processor: what it renders is what training saw.
+
+    `plain` has no questions; its models are asked in the words of `qwen2_base`.
+    """
+    if name == "chat":
+        from kd_vlm.chat import chat_template_of
+
+        return chat_template_of(tokenizer)
     source = files("kd_vlm").joinpath("chat_template.jinja").read_text(encoding="utf-8")
-    return source.replace("@SYSTEM@", SYSTEM.replace("'", "\\'")).replace("@END@", END)
+    end = END if tokenizer is None else end_token(tokenizer)
+    return source.replace("@SYSTEM@", SYSTEM.replace("'", "\\'")).replace("@END@", end.replace("'", "\\'"))
 
 
 def encode(
@@ -126,46 +163,63 @@ def encode(
 ) -> list[Encoded]:
     """Tokenise samples; each distinct text once, in one call.
 
-    Special tokens written out in a text (`<|endoftext|>` in a question, say) stay ordinary text. The end token is
-    looked up by its name, whatever the tokenizer calls its own end of sequence.
+    Special tokens written out in a text (`<|endoftext|>` in a question, say) stay ordinary text.
 
     Args:
         samples: The segments of each sample.
-        tokenizer: A transformers tokenizer that knows `<|endoftext|>`.
+        tokenizer: A transformers tokenizer.
         image_id: The id that stands where a picture's features go.
         tokens_per_image: How many of them one picture takes.
 
     Raises:
-        ValueError: If the tokenizer has no `<|endoftext|>`.
+        ValueError: If the tokenizer lacks a special token of a segment.
     """
     samples = [list(sample) for sample in samples]
-    end_id = end_token_id(tokenizer)
-    texts = list(dict.fromkeys(s.text for sample in samples for s in sample if s.text))
-    if not texts:
-        return [Encoded((), ()) for _ in samples]
-    rows = tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-    ids_of: dict[str, list[int]] = dict(zip(texts, rows, strict=True))
-    ids_of[""] = []
-    return [_join(sample, ids_of, end_id, [image_id] * tokens_per_image) for sample in samples]
+    pieces: dict[Segment, list[int]] = {Segment(Role.IMAGE): [image_id] * tokens_per_image}
+    distinct = dict.fromkeys(s for sample in samples for s in sample if s.role is not Role.IMAGE)
+    if named := [s for s in distinct if s.role in (Role.SPECIAL, Role.END)]:
+        vocabulary = tokenizer.get_vocab()
+        pieces |= {s: [_id_of(s.text, vocabulary)] for s in named}
+    if texts := list(dict.fromkeys(s.text for s in distinct if s not in pieces)):
+        rows = tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        ids_of = dict(zip(texts, rows, strict=True))
+        pieces |= {s: ids_of[s.text] for s in distinct if s not in pieces}
+    return [_join(sample, pieces) for sample in samples]
 
 
-def end_token_id(tokenizer: Any) -> int:
-    """The id of `<|endoftext|>`.
+def end_token(tokenizer: Any) -> str:
+    """The token that closes an answer: `<|endoftext|>` if the vocabulary has it, else the tokenizer's own.
 
     Raises:
-        ValueError: If the vocabulary lacks it; nothing would then ever end an answer.
+        ValueError: If it has neither; nothing would then ever end an answer.
     """
-    end_id = tokenizer.get_vocab().get(END)
-    if end_id is None:
-        raise ValueError(f"The tokenizer has no token {END}; take a language model of the Qwen2 or SmolLM kind.")
-    return int(end_id)
+    if END in tokenizer.get_vocab():
+        return END
+    if not getattr(tokenizer, "eos_token", None):
+        raise ValueError(f"The tokenizer has neither {END} nor an end-of-sequence token.")
+    return str(tokenizer.eos_token)
 
 
-def _join(segments: Sequence[Segment], ids_of: dict[str, list[int]], end_id: int, picture: list[int]) -> Encoded:
+def end_token_id(tokenizer: Any, name: str = "qwen2_base") -> int:
+    """The id of the token that closes an answer in the template called `name`. Raises ValueError if there is none."""
+    if name == "chat":
+        from kd_vlm.chat import end_of
+
+        return _id_of(end_of(tokenizer), tokenizer.get_vocab())
+    return _id_of(end_token(tokenizer), tokenizer.get_vocab())
+
+
+def _id_of(token: str, vocabulary: dict[str, int]) -> int:
+    if token not in vocabulary:
+        raise ValueError(f"The tokenizer has no token {token}; take the template for this tokenizer (template_named).")
+    return int(vocabulary[token])
+
+
+def _join(segments: Sequence[Segment], pieces: dict[Segment, list[int]]) -> Encoded:
     ids: list[int] = []
     labels: list[int] = []
     for segment in segments:
-        piece = {Role.IMAGE: picture, Role.END: [end_id]}.get(segment.role) or ids_of[segment.text]
+        piece = pieces[segment]
         ids += piece
         labels += piece if segment.role in (Role.ANSWER, Role.END) else [IGNORE] * len(piece)
     return Encoded(tuple(ids), tuple(labels), sum(segment.role is Role.IMAGE for segment in segments))

@@ -46,7 +46,7 @@ def prepare(
         ValueError: If a sample has no supervised token, too few have, or a path leaves the folder.
         FileNotFoundError: If a picture is missing.
     """
-    write = template_named(template)
+    write = template_named(template, vlm.processor.tokenizer)
     segments = [write(sample.turns) for sample in samples]
     encoded = encode(segments, vlm.processor.tokenizer, image_id=vlm.image_id, tokens_per_image=vlm.tokens_per_image)
     check_supervision(samples, encoded, least_share=least_supervised_share)
