@@ -150,9 +150,10 @@ def _trims(
 ) -> tuple[Callable[[str], str], Callable[[str], str]]:
     """What the template does to questions and to answers: nothing, or it strips them."""
     rendered = _render(tokenizer, questions, answers)
-    for trim in product((str, str.strip), repeat=2):
-        if frame.around([trim[0](q) for q in questions], [trim[1](a) for a in answers]) == rendered:
-            return trim
+    trims: tuple[Callable[[str], str], ...] = (str, str.strip)
+    for of_question, of_answer in product(trims, repeat=2):
+        if frame.around([of_question(q) for q in questions], [of_answer(a) for a in answers]) == rendered:
+            return of_question, of_answer
     raise BadSampleError("template", "The chat template changes the text of the messages by more than trimming it.")
 
 
