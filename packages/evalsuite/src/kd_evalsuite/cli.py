@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from kd_evalsuite import cli_data
+from kd_evalsuite import cli_data, cli_results
 from kd_evalsuite.options import Blind, DryRun, ModelOption, Out, Overrides, Params, Replace, guarded
 
 app = typer.Typer(
@@ -96,3 +96,4 @@ def publish_command(
 
 
 app.add_typer(cli_data.app)
+app.add_typer(cli_results.app)

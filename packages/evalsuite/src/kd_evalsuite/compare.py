@@ -21,7 +21,7 @@ from kd_evalsuite.results import Result
 from kd_evalsuite.stats import detectable, holm, mcnemar
 from kd_evalsuite.tasks import TASKS
 
-NEITHER = "not resolvable"
+ALPHA = 0.05
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,9 @@ class How:
     def rng(self, task: str, purpose: str) -> np.random.Generator:
         """A generator of its own for each task, so that a difference does not depend on what else is compared."""
         return np.random.default_rng([self.seed, zlib.crc32(f"{task}/{purpose}".encode())])
+
+
+USUAL = How()
 
 
 @dataclass(frozen=True)
@@ -71,11 +74,11 @@ class Difference:
     p_mcnemar: float
 
     @property
-    def verdict(self) -> str:
-        """Who is ahead, or that this cannot be told: the interval and the adjusted p must both leave out zero."""
-        if self.p_holm < 0.05 and (self.low > 0 or self.high < 0):
-            return f"{self.second if self.value > 0 else self.first} ahead"
-        return NEITHER
+    def ahead(self) -> str | None:
+        """The model of which it can be said; None unless the interval and the adjusted p both leave out zero."""
+        if self.p_holm < ALPHA and (self.low > 0 or self.high < 0):
+            return self.second if self.value > 0 else self.first
+        return None
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,7 @@ def compare(
     results: Sequence[Result],
     tasks: Sequence[str] = (),
     *,
-    how: How = How(),
+    how: How = USUAL,
     common: bool = False,
     all_pairs: bool = False,
     told: Callable[[str], None] = lambda task: None,
@@ -241,7 +244,7 @@ def _difference(what: str, first: str, second: str, parts: Sequence[_Part], how:
         low=low,
         high=high,
         stderr=stderr,
-        p=resample.sign_flip_p(parts[0].strata, nulls / 100) if len(parts) == 1 else resample.null_p(value, nulls),
+        p=_p(value, parts, nulls),
         p_holm=1.0,
         detectable=detectable(stderr, how.level) if stderr > 0 else math.nan,
         n=sum(p.n for p in parts),
@@ -250,6 +253,13 @@ def _difference(what: str, first: str, second: str, parts: Sequence[_Part], how:
         only_second=up,
         p_mcnemar=mcnemar(down, up),
     )
+
+
+def _p(value: float, parts: Sequence[_Part], nulls: Floats) -> float:
+    if len(parts) == 1:
+        return resample.sign_flip_p(parts[0].strata, nulls / 100)
+    variance = sum(resample.flip_variance(p.strata) for p in parts) / len(parts) ** 2
+    return resample.null_p(value / 100, nulls / 100, variance)
 
 
 def _adjusted(found: Sequence[Difference]) -> tuple[Difference, ...]:

@@ -4,6 +4,7 @@ A score, or the difference of two models' scores on the same items, is a mean ov
 metric that is a sum over categories) of a ratio: points over weight, both summed over clusters.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -119,22 +120,33 @@ def _flipped(stratum: Stratum, rng: np.random.Generator, n: int) -> Floats:
 def sign_flip_p(strata: Sequence[Stratum], nulls: Floats) -> float:
     """The two-sided p of a difference under `flipped`.
 
-    Where all clusters that differ do so by the same amount it is exact and is McNemar's p; otherwise it is the share of
-    the nulls that are as far from zero, counting the difference itself, so that it is never 0.
+    Where all clusters that differ do so by the same amount it is exact and is McNemar's p.
 
-    Source: Fisher, The Design of Experiments, 1935, section 21; Phipson and Smyth, 2010, for the added one.
+    Source: Fisher, The Design of Experiments, 1935, section 21.
     """
-    signs = np.concatenate([s.points[s.points != 0] / s.weight.sum() for s in strata])
-    sizes = np.abs(signs)
-    if not len(signs) or np.ptp(sizes) <= 1e-9 * sizes.max():
-        return mcnemar(int((signs > 0).sum()), int((signs < 0).sum()))
-    return null_p(estimate(strata), nulls)
+    parts = np.concatenate([s.points[s.points != 0] / s.weight.sum() for s in strata])
+    sizes = np.abs(parts)
+    if not len(parts) or np.ptp(sizes) <= 1e-9 * sizes.max():
+        return mcnemar(int((parts > 0).sum()), int((parts < 0).sum()))
+    return null_p(estimate(strata), nulls, flip_variance(strata))
 
 
-def null_p(value: float, nulls: Floats) -> float:
-    """The share of draws under no difference that are as far from zero as `value`, counting `value` itself."""
+def flip_variance(strata: Sequence[Stratum]) -> float:
+    """The variance of `flipped`, without drawing."""
+    return float(np.sum([np.sum((s.points / s.weight.sum()) ** 2) for s in strata])) / len(strata) ** 2
+
+
+def null_p(value: float, nulls: Floats, variance: float) -> float:
+    """The p of `value` against draws without a difference that are sums of independent sign flips.
+
+    The share of the draws that are as far from zero, counting the value itself; far out, where no draw reaches,
+    Hoeffding's bound on such sums, 2 exp(-value^2 / 2 variance), is smaller and is an upper bound too.
+
+    Source: Phipson and Smyth, 2010, for counting the value; Hoeffding, 1963, theorem 2.
+    """
     far = np.abs(nulls) >= abs(value) * (1 - 1e-9)
-    return (1 + int(far.sum())) / (1 + len(nulls))
+    drawn = (1 + int(far.sum())) / (1 + len(nulls))
+    return min(drawn, 2 * math.exp(-(value**2) / (2 * variance))) if variance > 0 else 1.0
 
 
 def percentile_interval(draws: Floats, level: float) -> tuple[float, float]:

@@ -10,16 +10,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from kd_evalsuite.records import Score, Scores
+from kd_evalsuite.safe import printable
 
-err = Console(stderr=True, highlight=False)
-out = Console(highlight=False)
+err = Console(stderr=True, highlight=False, emoji=False)
+out = Console(highlight=False, emoji=False)
 if not out.is_terminal:
-    out = Console(highlight=False, width=110)
+    out = Console(highlight=False, emoji=False, width=110)
 
 
 def plain(text: str) -> str:
-    """Text from outside, safe on a terminal: no control characters, no markup."""
-    return escape("".join(c if c.isprintable() or c == "\n" else "�" for c in text))
+    """Text from outside, safe on a terminal: no escape sequences, no control characters, no markup."""
+    return escape(printable(text))
 
 
 def bars() -> Progress:

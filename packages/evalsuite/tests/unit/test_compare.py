@@ -1,0 +1,253 @@
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+from kd_evalsuite.aligned import align
+from kd_evalsuite.cli import app
+from kd_evalsuite.compare import How, compare
+from kd_evalsuite.exhibits import flips, worst
+from kd_evalsuite.items import DataError
+from kd_evalsuite.results import find_folders, read_results
+from kd_evalsuite.words import letters, p_value, sentences, signed
+from typer.testing import CliRunner
+
+from packages.evalsuite.tests.helpers import scored
+
+RUN = CliRunner()
+FAST = How(samples=500)
+
+
+def scores(n, p, seed=0):
+    return (np.random.default_rng(seed).random(n) < p).astype(float).tolist()
+
+
+@pytest.fixture
+def pair(tmp_path):
+    """On gqa b is far better; on ai2d they are alike."""
+    one = {"gqa": scored.rows("gqa", scores(400, 0.4)), "ai2d": scored.rows("ai2d", scores(60, 0.5, 1))}
+    two = {"gqa": scored.rows("gqa", scores(400, 0.7, 2)), "ai2d": scored.rows("ai2d", scores(60, 0.5, 3))}
+    replies = {"gqa": {str(k): f"<b>reply {k}</b>" for k in range(400)}}
+    return [
+        scored.write(tmp_path / "a", "vlm-a", one, replies=replies),
+        scored.write(tmp_path / "b", "vlm-b", two, replies=replies),
+    ]
+
+
+def test_a_large_difference_is_called_and_a_small_one_is_not(pair):
+    found = compare(read_results(pair), how=FAST)
+    by_task = {d.what: d for d in found.by_task}
+    assert by_task["gqa"].ahead == "vlm-b"
+    assert by_task["gqa"].low > 0
+    assert by_task["ai2d"].ahead is None
+    average = found.averages[0]
+    assert average.value == pytest.approx(np.mean([d.value for d in found.by_task]))
+    assert average.stderr == pytest.approx(np.hypot(*(d.stderr for d in found.by_task)) / 2)
+    said = " ".join(sentences(found, ("vlm-a", "vlm-b"), letters(found.models)))
+    assert "B is ahead on 1 (GQA); 1 cannot be told apart" in said
+
+
+def test_values_are_those_of_scores_json(pair):
+    results = read_results(pair)
+    found = compare(results, how=FAST)
+    for d in found.by_task:
+        assert d.value_first == pytest.approx(results[0].mains[d.what].percent)
+        assert d.value_second == pytest.approx(results[1].mains[d.what].percent)
+        assert 100 * results[1].mains[d.what].stderr > 0
+
+
+def test_a_model_against_itself_has_no_difference_and_nothing_is_called_equal(tmp_path, pair):
+    found = compare([*read_results(pair[:1]), *read_results([scored_copy(pair[0], tmp_path / "copy")])], how=FAST)
+    assert {(d.value, d.low, d.high, d.p, d.ahead) for d in found.by_task} == {(0.0, 0.0, 0.0, 1.0, None)}
+
+
+def scored_copy(folder, to):
+    return shutil.copytree(folder, to)
+
+
+def test_a_difference_that_only_luck_over_many_tasks_shows_is_not_called(tmp_path):
+    """Eight discordant items to one: p = .04 alone, not among sixteen tasks."""
+    keys = [f"task{k}" for k in range(16)]
+    base = [1.0] * 20 + [0.0] * 20
+    better = [0.0] + [1.0] * 19 + [1.0] * 8 + [0.0] * 12
+    same = scored.rows("x", base)
+    one = scored.write(tmp_path / "a", "a", {k: [r | {"task": k} for r in same] for k in keys})
+    changed = {k: [r | {"task": k} for r in (scored.rows(k, better) if k == "task0" else same)] for k in keys}
+    two = scored.write(tmp_path / "b", "b", changed)
+    alone = compare(read_results([one, two]), ["task0"], how=FAST).by_task[0]
+    assert (alone.only_first, alone.only_second) == (1, 8)
+    assert alone.p == alone.p_mcnemar == pytest.approx(2 * 10 / 2**9)
+    assert alone.ahead == "b"
+    among = compare(read_results([one, two]), how=FAST).by_task[0]
+    assert among.p_holm == pytest.approx(16 * alone.p)
+    assert among.ahead is None
+
+
+def test_missing_items_are_listed_and_left_out_only_when_asked(tmp_path):
+    rows = scored.rows("gqa", scores(40, 0.5), cluster=lambda k: str(k // 4))
+    one = scored.write(tmp_path / "a", "a", {"gqa": rows})
+    two = scored.write(tmp_path / "b", "b", {"gqa": rows[:-1]})
+    with pytest.raises(DataError, match=r"1 items were not answered by all models(.|\n)*b lacks 1: 39(.|\n)*--common"):
+        compare(read_results([one, two]), how=FAST)
+    found = compare(read_results([one, two]), how=FAST, common=True)
+    assert found.left_out == {"gqa": 4}  # the whole cluster of item 39
+    assert found.by_task[0].n == 36
+
+
+def test_all_problems_are_said_at_once(tmp_path):
+    rows = {key: scored.rows(key, scores(10, 0.5)) for key in ("gqa", "ai2d")}
+    one = scored.write(tmp_path / "a", "a", rows)
+    two = scored.write(tmp_path / "b", "b", {key: some[1:] for key, some in rows.items()})
+    with pytest.raises(DataError, match=r"gqa: 1 items(.|\n)*ai2d: 1 items"):
+        compare(read_results([one, two]), how=FAST)
+
+
+def test_other_protocols_data_and_tasks_are_refused(tmp_path):
+    rows = scored.rows("gqa", scores(10, 0.5))
+    one = scored.write(tmp_path / "a", "a", {"gqa": rows, "ai2d": [r | {"task": "ai2d"} for r in rows]})
+    two = scored.write(tmp_path / "b", "b", {"gqa": rows}, changes={"gqa": {"benchmark_version": "lmms-1+00000000"}})
+    with pytest.raises(DataError, match="b lacks ai2d"):
+        compare(read_results([one, two]), how=FAST)
+    with pytest.raises(DataError, match="scored in different ways"):
+        compare(read_results([one, two]), ["gqa"], how=FAST)
+    with pytest.raises(DataError, match="No model was scored on gqaa"):
+        compare(read_results([one, two]), ["gqaa"], how=FAST)
+
+
+def test_items_that_do_not_give_the_score_are_refused(tmp_path):
+    rows = scored.rows("gqa", [1.0, 0.0])
+    one = scored.write(tmp_path / "a", "a", {"gqa": rows})
+    two = scored.write(tmp_path / "b", "b", {"gqa": rows}, changes={"gqa": {"value": 0.7}})
+    with pytest.raises(DataError, match=r"b: the items of gqa do not give its score of 0\.7"):
+        align(read_results([one, two]), "gqa")
+
+
+def test_a_mean_over_categories_is_resampled_within_them(tmp_path):
+    """Two categories of 4 and 16 images: MME's kind of score."""
+    values = scores(40, 0.5)
+    category = lambda k: "big" if k >= 8 else "small"  # noqa: E731
+    cluster = lambda k: str(k // 2)  # noqa: E731
+    rows = scored.rows("mme_perception", values, category=category, cluster=cluster)
+    macro = (np.mean(values[:8]) + np.mean(values[8:])) / 2
+    changes = {"mme_perception": {"value": 400 * macro, "best": 400.0}}
+    folders = [scored.write(tmp_path / n, n, {"mme_perception": rows}, changes=changes) for n in "ab"]
+    one = align(read_results(folders), "mme_perception")
+    assert one.way == "categories"
+    assert [len(s.points) for s in one.strata(0)] == [16, 4]
+
+
+def test_pairs_count_once(tmp_path):
+    halves = np.repeat(scores(30, 0.5), 2).tolist()
+    rows = scored.rows("mmvp", halves, cluster=lambda k: str(k // 2))
+    folders = [scored.write(tmp_path / n, n, {"mmvp": rows}, changes={"mmvp": {"n": 30}}) for n in "ab"]
+    one = align(read_results(folders), "mmvp")
+    assert one.way == "clusters"
+    assert len(one.units[0]) == 30
+
+
+def test_three_models_stand_against_the_first_or_in_all_pairs(tmp_path):
+    folders = [
+        scored.write(tmp_path / n, n, {"gqa": scored.rows("gqa", scores(50, 0.5, k))}) for k, n in enumerate("abc")
+    ]
+    assert compare(read_results(folders), how=FAST).pairs == [("a", "b"), ("a", "c")]
+    assert compare(read_results(folders), how=FAST, all_pairs=True).pairs == [("a", "b"), ("a", "c"), ("b", "c")]
+
+
+def test_a_difference_does_not_depend_on_what_else_is_compared(pair):
+    results = read_results(pair)
+    alone = compare(results, ["gqa"], how=FAST).by_task[0]
+    among = next(d for d in compare(results, how=FAST).by_task if d.what == "gqa")
+    assert (alone.low, alone.high, alone.p) == (among.low, among.high, among.p)
+
+
+def test_constant_answers_guesses_and_unread_replies_raise_an_alarm(tmp_path):
+    rows = scored.rows("cvbench_3d", scores(100, 0.5))
+    odd = {"top_answer_share": 0.995, "chance": 0.5, "n_unparsed": 30}
+    folders = [
+        scored.write(tmp_path / "a", "a", {"cvbench_3d": rows}, changes={"cvbench_3d": odd}),
+        scored.write(tmp_path / "b", "b", {"cvbench_3d": rows}, changes={"cvbench_3d": {"chance": 0.2}}),
+    ]
+    found = compare(read_results(folders), how=FAST)
+    assert {(a.model, a.kind) for a in found.alarms} == {("a", "one answer"), ("a", "chance"), ("a", "unread")}
+
+
+def test_flips_are_both_ways_spread_over_clusters_and_complete(tmp_path):
+    first = scored.rows("gqa", [1.0, 1.0, 0.0, 0.0, 1.0, 0.0], cluster=lambda k: str(k // 2))
+    second = scored.rows("gqa", [0.0, 0.0, 1.0, 0.0, 0.0, 0.0], cluster=lambda k: str(k // 2))
+    folders = [scored.write(tmp_path / n, n, {"gqa": r}) for n, r in (("a", first), ("b", second))]
+    one = align(read_results(folders), "gqa")
+    gained, lost = flips(one, 0, 1)
+    assert (gained, sorted(lost)) == (["2"], ["0", "1", "4"])
+    assert {lost[0], lost[1]} in ({"0", "4"}, {"1", "4"})  # one of each image before a second of the same
+    assert set(worst(one)) == {"0", "1", "2", "3", "4", "5"}
+    assert set(worst(one)[:2]) <= {"3", "5"}  # both models are wrong on these
+
+
+# ---------------------------------------------------------------- the command
+
+
+def test_models_are_named_by_folder_by_parent_or_by_name(pair):
+    root = pair[0].parent
+    assert find_folders([str(p) for p in pair], None) == pair
+    assert find_folders([str(root)], None) == pair
+    assert find_folders(["vlm-b", "a"], root) == pair[::-1]
+    with pytest.raises(DataError, match="did you mean 'vlm-b'"):
+        find_folders(["vlm-bb"], root)
+    with pytest.raises(DataError, match="evalsuite score first"):
+        find_folders([str(root / "nothing")], None)
+
+
+def test_compare_prints_tables_words_and_flips(pair):
+    done = RUN.invoke(app, ["compare", *map(str, pair), "--samples", "500", "--flips", "1"])
+    assert done.exit_code == 0, done.output
+    text = " ".join(done.output.split())
+    for said in ("A vlm-a", "B ahead", "not resolvable", "detectable", "GQA: B better than A on", "“<b>reply"):
+        assert said in text
+    assert "\x1b" not in done.output
+
+
+def test_compare_writes_markdown_csv_and_json_twice_the_same(pair, tmp_path):
+    for name in ("one", "two"):
+        out = tmp_path / name
+        done = RUN.invoke(
+            app, ["compare", *map(str, pair), "--samples", "500", "--flips", "2", "--out", str(out), "--json"]
+        )
+        assert done.exit_code == 0, done.output
+    files = ["compare.csv", "compare.json", "compare.md", "flips.csv"]
+    assert sorted(p.name for p in out.iterdir()) == files
+    for name in files:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    whole = json.loads(done.stdout)
+    assert whole == json.loads((out / "compare.json").read_text())
+    assert whole["schema"] == "kd-comparison/1"
+    assert {d["verdict"] for d in whole["differences"]} == {"vlm-b ahead", "not resolvable"}
+    rows = list(csv.DictReader((out / "flips.csv").open()))
+    assert rows[0]["reply_1"].startswith("<b>reply")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nowhere"], "Expected scores.json"),
+        (["{a}"], "at least two models"),
+        (["{a}", "{b}", "--task", "gqaa"], "No model was scored on gqaa"),
+        (["{a}", "{b}", "--predictions", "{a}"], "Expected one folder of predictions for each"),
+        (["{a}", "{b}", "--data", "nowhere", "--flips", "1", "--task", "gqa"], "Expected a benchmark folder"),
+    ],
+)
+def test_wrong_input_is_refused_with_exit_code_2(pair, arguments, said):
+    filled = [one.format(a=pair[0], b=pair[1]) for one in arguments]
+    done = RUN.invoke(app, ["compare", *filled])
+    assert done.exit_code == 2
+    assert said in " ".join(done.output.split())
+
+
+def test_the_same_model_twice_is_told_apart_by_folder(pair, tmp_path):
+    folders = [pair[0], scored_copy(pair[0], tmp_path / "again")]
+    assert [r.label for r in read_results(folders)] == ["a", "again"]
+
+
+def test_numbers_are_written_with_a_real_minus_and_zero_without_a_sign():
+    assert [signed(x) for x in (0.26, -0.26, 0.0, -0.04, float("nan"))] == ["+0.3", "−0.3", "0.0", "0.0", "--"]
+    assert [p_value(p) for p in (0.0001, 0.04, 1.0)] == ["< .001", ".040", "1.000"]
