@@ -9,6 +9,9 @@ USERS = {
     "tracking.py": ("distill", "vlm", "evalsuite", "analysis"),
     "journal.py": ("distill", "vlm"),
     "shipping.py": ("distill", "vlm"),
+    "durable.py": ("distill", "vlm"),
+    "lock.py": ("distill", "vlm"),
+    "signals.py": ("distill", "vlm"),
 }
 
 

@@ -1,0 +1,79 @@
+"""Processes that train one model together (torchrun), and the little that they tell each other."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+
+TIMEOUT = timedelta(minutes=10)
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among those that train together; alone by default."""
+
+    rank: int = 0
+    world: int = 1
+    device: torch.device = CPU
+
+    @property
+    def first(self) -> bool:
+        """Whether this process writes what there is one of: manifests, the journal, the model."""
+        return self.rank == 0
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is raised on any rank."""
+        return flag if self.world == 1 else self.sum(float(flag)) > 0
+
+    def sum(self, value: float) -> float:
+        """The sum over ranks, in float64; not a number on all of them if it is none on one."""
+        if self.world == 1:
+            return value
+        total = torch.tensor(value, dtype=torch.float64, device=self.device)
+        dist.all_reduce(total)
+        return float(total)
+
+    def agreed(self, value: int) -> int:
+        """The first rank's value."""
+        if self.world == 1:
+            return value
+        told = torch.tensor(value, device=self.device)
+        dist.broadcast(told, src=0)
+        return int(told)
+
+    def wait(self) -> None:
+        """Return when all ranks have come here."""
+        if self.world > 1:
+            dist.barrier()
+
+
+@contextmanager
+def joined(*, deepspeed: bool = False) -> Iterator[Ranks]:
+    """The ranks that torchrun started (gloo on CPU, nccl on GPU), or this process alone.
+
+    Args:
+        deepspeed: Whether DeepSpeed is to use the same process group.
+    """
+    cuda = torch.cuda.is_available()
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if cuda else CPU
+    if cuda:
+        torch.cuda.set_device(device)
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world == 1:
+        yield Ranks(device=device)
+        return
+    backend = "nccl" if cuda else "gloo"
+    dist.init_process_group(backend, timeout=TIMEOUT)
+    if deepspeed:
+        from kd_vlm.zero import join
+
+        join(backend)
+    try:
+        yield Ranks(dist.get_rank(), world, device)
+    finally:
+        dist.destroy_process_group()
