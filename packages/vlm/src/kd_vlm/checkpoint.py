@@ -42,17 +42,20 @@ class Checkpoints:
     def place(self, step: int) -> Path:
         return self.folder / f"{PREFIX}{step:08d}"
 
+    def part(self, step: int) -> Path:
+        return self.folder / f"{PART}{step}"
+
     def begin(self, step: int) -> Path:
         """An empty folder to write the checkpoint of `step` into; what a killed process left half written goes."""
         for orphan in self.folder.glob(f"{PART}*"):
             shutil.rmtree(orphan, ignore_errors=True)
-        part = self.folder / f"{PART}{step}"
+        part = self.part(step)
         part.mkdir(parents=True)
         return part
 
     def commit(self, step: int) -> None:
         """Make what was written into `begin(step)` the checkpoint of `step`, and drop the oldest ones."""
-        part, place = self.folder / f"{PART}{step}", self.place(step)
+        part, place = self.part(step), self.place(step)
         files = {p.relative_to(part).as_posix(): _synced(p) for p in sorted(part.rglob("*")) if p.is_file()}
         manifest = part / MANIFEST
         manifest.write_text(json.dumps({"schema": SCHEMA, "step": step, "files": files}, indent=1) + "\n")

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from kd_vlm.assembly import Vlm
 from kd_vlm.batch import collate, loss_sum, supervised_logits
+from kd_vlm.corpus import Corpus
 from kd_vlm.features import FeatureCache
-from kd_vlm.train import Corpus
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from kd_vlm.evaluate import answers_right
-from kd_vlm.loop import Group, Step, fit
+from kd_vlm.loop import fit
+from kd_vlm.optim import Group, Step
 from kd_vlm.templates import END, IGNORE
 
 SENTENCE = re.compile(r"(?:^|[ \n])(?!USER:|ASSISTANT:)[A-Z](?:(?!USER:|ASSISTANT:)[^\n.?]|\.(?!\s|$))*\.(?=\s|$)")

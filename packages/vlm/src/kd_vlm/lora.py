@@ -9,7 +9,7 @@ from torch import nn
 LANGUAGE_MODEL = "language_model"
 
 
-def add_lora(model: Any, *, rank: int, alpha: float, dropout: float, seed: int) -> Any:
+def add_lora(model: Any, *, rank: int, alpha: int, dropout: float, seed: int) -> Any:
     """Put adapters beside every linear layer of `model`'s language model; gives PEFT's view of it.
 
     `model` itself is changed in place and keeps its class. Everything but the adapters is frozen.

@@ -11,20 +11,21 @@ import torch
 
 from kd_vlm import __version__, tracking
 from kd_vlm.assembly import Vlm, assemble, save_vlm, standardise_input
+from kd_vlm.checkpoint import Checkpoints
 from kd_vlm.config import Corpus as CorpusParams
 from kd_vlm.config import Data, LanguageModel, Recipe, Stage
+from kd_vlm.corpus import Corpus, prepare
 from kd_vlm.data import Sample, distinct_images, read_conversations
 from kd_vlm.encoder import Encoder, load_encoder
 from kd_vlm.evaluate import held_out
 from kd_vlm.features import FeatureCache, cache_features
 from kd_vlm.journal import Journal
 from kd_vlm.lm import build_model, fit_lm, held_out_lm, packing_plan, read_text, repeated, tokenise, train_tokenizer
-from kd_vlm.loop import finished_steps
 from kd_vlm.names import lm_name, vlm_name
 from kd_vlm.pictures import image_path
 from kd_vlm.sampling import batch_plan
 from kd_vlm.templates import IMAGE
-from kd_vlm.train import Corpus, fit_stage, prepare
+from kd_vlm.train import fit_stage
 from kd_vlm.workspace import console, file_digest, flat, key_of, new_folder, on_step, progress
 
 _SHAPE = {"width", "layers", "heads", "kv_heads", "mlp_width", "max_positions"}
@@ -44,8 +45,8 @@ def run_lm(name: str, lm: LanguageModel, text: Path, *, out: Path, runs: Path, s
     model = build_model(tokenizer, **lm.model_dump(include=_SHAPE), generator=torch.Generator().manual_seed(lm.seed))
     documents = tokenise(tokenizer, texts[: -lm.held_out], lm.context)
     documents = repeated(documents, lm.repeat_share, lm.context, np.random.default_rng([lm.seed, 1]))
-    checkpoint = scratch / "lm.safetensors"
-    done = finished_steps(checkpoint)
+    checkpoint = scratch / "lm"
+    done = Checkpoints(checkpoint).newest() or 0
     journal = Journal.open(
         scratch / tracking.JOURNAL,
         experiment="vlm",
@@ -105,7 +106,7 @@ def run_vlm(
         "pretrain": (pretrain, recipe.pretrain, _n_steps(pretrain, recipe.pretrain, seed)),
         "finetune": (finetune, recipe.finetune, _n_steps(finetune, recipe.finetune, seed)),
     }
-    done = {stage: finished_steps(scratch / f"{stage}.safetensors") for stage in plan}
+    done = {stage: Checkpoints(scratch / stage).newest() or 0 for stage in plan}
     journal = Journal.open(
         scratch / tracking.JOURNAL,
         experiment="vlm",
@@ -168,7 +169,7 @@ def _fit_stages(
                 features,
                 **options.model_dump(exclude={"template"}),
                 seed=seed,
-                checkpoint=scratch / f"{stage}.safetensors",
+                checkpoint=scratch / stage,
                 save_every=save_every,
                 on_step=on_step(journal, bars, f"{journal.start['name']} {stage}", n_steps, first, done=done[stage]),
             )

@@ -1,62 +1,27 @@
 """The two stages of a VLM: the projector alone, then projector and language model. The tower stays frozen."""
 
+import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from kd_vlm.assembly import Vlm
-from kd_vlm.batch import collate, loss_sum, normalised, supervised_logits
-from kd_vlm.data import Sample, check_supervision
+from kd_vlm.batch import LossNormalisation, collate, collate_packed, loss_sum, normalised, supervised_logits
+from kd_vlm.checkpoint import Checkpoints
+from kd_vlm.corpus import Corpus
+from kd_vlm.distributed import Ranks
 from kd_vlm.features import FeatureCache
-from kd_vlm.loop import Group, Step, fit
-from kd_vlm.pictures import image_path
-from kd_vlm.sampling import batch_plan
-from kd_vlm.templates import Encoded, encode, template_named
-
-
-@dataclass(frozen=True)
-class Corpus:
-    """Conversations, tokenised, and the files of their pictures."""
-
-    samples: tuple[Sample, ...]
-    encoded: tuple[Encoded, ...]
-    pictures: tuple[tuple[Path, ...], ...]
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    @property
-    def lengths(self) -> list[int]:
-        return [len(e.ids) for e in self.encoded]
-
-    @property
-    def supervised_share(self) -> float:
-        return sum(e.n_supervised for e in self.encoded) / max(sum(self.lengths), 1)
-
-
-def prepare(
-    vlm: Vlm, samples: Sequence[Sample], images: Path, *, template: str, least_supervised_share: float
-) -> Corpus:
-    """Tokenise `samples` and find their pictures below `images`.
-
-    Raises:
-        ValueError: If a sample has no supervised token, too few have, or a path leaves the folder.
-        FileNotFoundError: If a picture is missing.
-    """
-    write = template_named(template, vlm.processor.tokenizer)
-    segments = [write(sample.turns) for sample in samples]
-    encoded = encode(segments, vlm.processor.tokenizer, image_id=vlm.image_id, tokens_per_image=vlm.tokens_per_image)
-    check_supervision(samples, encoded, least_share=least_supervised_share)
-    limit = vlm.text_config.max_position_embeddings
-    if too_long := [s.id for s, e in zip(samples, encoded, strict=True) if len(e.ids) > limit]:
-        raise ValueError(
-            f"{len(too_long)} samples are longer than the language model's {limit} positions: {too_long[:5]}."
-        )
-    pictures = tuple(tuple(image_path(images, name) for name in sample.images) for sample in samples)
-    return Corpus(tuple(samples), tuple(encoded), pictures)
+from kd_vlm.graph import TrainingGraph, keep_in_eval_mode
+from kd_vlm.optim import Group, Step, all_of
+from kd_vlm.plan import MicroBatch, MicroBatches, n_steps, share_of
+from kd_vlm.sampling import Plan, Sampler, batch_plan
+from kd_vlm.signals import stop_flag
+from kd_vlm.state import load_state
+from kd_vlm.trainer import Numbers, StageTrainer
 
 
 def fit_stage(
@@ -70,40 +35,144 @@ def fit_stage(
     language_model_lr: float | None,
     warmup_share: float,
     weight_decay: float,
-    clip: float,
+    clip: float | None,
     beta2: float,
     precision: str,
     seed: int,
     checkpoint: Path,
     save_every: int,
     on_step: Callable[[Step], None],
+    micro_batch_size: int | None = None,
+    sampler: Sampler = "buckets",
+    loss: LossNormalisation = "global_tokens",
+    zero_stage: int = 0,
+    gradient_checkpointing: bool = False,
+    tf32: bool = False,
+    workers: int = 0,
+    ranks: Ranks = Ranks(),  # noqa: B008  frozen
+    watch: Callable[[int, Vlm], None] | None = None,
+    watch_every: int | None = None,
 ) -> int:
     """Train one stage to its end, from `checkpoint` where there is one; returns the number of its steps.
 
+    Under torchrun all ranks call this.
+
     Args:
-        vlm: Trained in place.
+        vlm: Trained in place. Its trainable parameters are those that `set_trainable` or LoRA left with a gradient.
         corpus: What is trained on.
         features: The tower's output for its pictures.
+        batch_size: Samples of one step, over all ranks and micro-batches.
+        micro_batch_size: Samples of one forward on one rank; None: a rank's whole share.
         language_model_lr: None keeps the language model frozen.
-        seed: Of the order of the data; the order is a function of (seed, epoch, position).
-        checkpoint: See `loop.fit`; so are the other arguments.
+        seed: Of the order of the data and of dropout; both are functions of it and of the step.
+        checkpoint: Folder of the stage's checkpoints.
+        on_step: Called on the first rank after every step.
+        watch: Called on all ranks every `watch_every` steps with the model as it is.
+        zero_stage: See `trainer.Numbers`, as for the other numbers. One process alone shards nothing: it trains
+            without DeepSpeed.
+
+    Raises:
+        NonFiniteError: Before the update, if loss or gradient are not finite on any rank.
+        Stopped: If a signal asked for it; the checkpoint stands.
+        StorageError: If a checkpoint finds no room; the one before it stands.
     """
-    plan = batch_plan(corpus.lengths, batch_size, epochs, seed)
+    micro, accumulation = split(batch_size, micro_batch_size, ranks.world)
+    plan = stage_plan(corpus, micro, epochs, seed, sampler, ranks.world, accumulation)
+    steps, checkpoints = n_steps(plan, ranks.world, accumulation), Checkpoints(checkpoint)
+    start = ranks.agreed((checkpoints.newest() or 0) if ranks.first else 0)
     set_trainable(vlm, language_model=language_model_lr is not None)
-    fit(
-        parameter_groups(vlm, projector_lr, language_model_lr),
+    if start == steps:
+        load_state(checkpoints.place(start), all_of(parameter_groups(vlm, projector_lr, language_model_lr)), None)
+        vlm.model.eval()
+        return steps
+    engine_stage = zero_stage if ranks.world > 1 else 0
+    # DeepSpeed casts and takes apart what it is given, so it gets a copy
+    trained = replace(vlm, model=copy.deepcopy(vlm.model)) if engine_stage else vlm
+    keep_in_eval_mode(trained.tower)
+    if gradient_checkpointing:
+        trained.model.gradient_checkpointing_enable({"use_reentrant": False})
+    blank = torch.zeros(1, *features.rows.shape[1:]) if ranks.world > 1 else None
+    collating = collate_packed if sampler == "packing" else collate
+
+    def load(micro_batch: MicroBatch) -> dict[str, Any]:
+        pictures = [path for i in micro_batch.samples for path in corpus.pictures[i]]
+        batch = collating([corpus.encoded[i] for i in micro_batch.samples], vlm.processor.tokenizer.pad_token_id)
+        return {"batch": batch, "features": features.of(pictures), "blank": blank}
+
+    share = share_of(
         plan,
-        lambda indices: batch_loss(vlm, corpus, features, indices, precision),
-        checkpoint=checkpoint,
-        save_every=save_every,
-        warmup_share=warmup_share,
-        weight_decay=weight_decay,
-        clip=clip,
-        beta2=beta2,
-        on_step=on_step,
+        rank=ranks.rank,
+        ranks=ranks.world,
+        accumulation=accumulation,
+        supervised=corpus.supervised,
+        lengths=corpus.lengths,
     )
+    with stop_flag() as stop, torch.random.fork_rng(devices=[]):
+        StageTrainer(
+            TrainingGraph(trained, same_path=ranks.world > 1),
+            Numbers(
+                steps=steps,
+                micro_batch_size=micro,
+                accumulation=accumulation,
+                warmup_share=warmup_share,
+                weight_decay=weight_decay,
+                beta2=beta2,
+                clip=clip,
+                precision=precision,
+                loss=loss,
+                zero_stage=engine_stage,
+                tf32=tf32,
+                seed=seed,
+            ),
+            parameter_groups(trained, projector_lr, language_model_lr),
+            MicroBatches(share[start * accumulation :], load),
+            start=start,
+            ranks=ranks,
+            checkpoints=checkpoints,
+            save_every=save_every,
+            stop=stop,
+            names=lambda samples: [corpus.samples[i].id for i in samples],
+            on_step=on_step,
+            watch=(lambda step: watch(step, trained)) if watch else None,
+            watch_every=watch_every,
+            workers=workers,
+        ).train()
+    if engine_stage:
+        ranks.wait()
+        load_state(checkpoints.place(steps), all_of(parameter_groups(vlm, projector_lr, language_model_lr)), None)
     vlm.model.eval()
-    return len(plan)
+    return steps
+
+
+def split(batch_size: int, micro_batch_size: int | None, ranks: int) -> tuple[int, int]:
+    """Samples of a micro-batch and micro-batches of a step on each rank.
+
+    Raises:
+        ValueError: If they do not multiply to `batch_size`.
+    """
+    micro = micro_batch_size or -(-batch_size // ranks)
+    if batch_size % (micro * ranks) if micro_batch_size else batch_size < ranks:
+        raise ValueError(
+            f"batch_size {batch_size} is no multiple of micro_batch_size {micro} on {ranks} processes; "
+            f"set micro_batch_size to a divisor of {batch_size / ranks:g}, or start another number of processes."
+        )
+    return micro, batch_size // (micro * ranks) if micro_batch_size else 1
+
+
+def stage_plan(
+    corpus: Corpus, micro_batch_size: int, epochs: float, seed: int, sampler: Sampler, ranks: int, accumulation: int
+) -> Plan:
+    """The micro-batches of a stage for all ranks."""
+    return batch_plan(
+        corpus.lengths,
+        micro_batch_size,
+        epochs,
+        seed,
+        sampler=sampler,
+        has_image=[bool(pictures) for pictures in corpus.pictures],
+        ranks=ranks,
+        accumulation=accumulation,
+    )
 
 
 def set_trainable(vlm: Vlm, *, language_model: bool) -> None:

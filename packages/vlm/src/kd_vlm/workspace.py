@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from kd_vlm.journal import Journal
-from kd_vlm.loop import Step
+from kd_vlm.optim import Step
 
 console = Console(stderr=True)
 

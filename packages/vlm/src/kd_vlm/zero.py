@@ -23,7 +23,7 @@ def require_deepspeed() -> None:
 
 
 def join(backend: str) -> None:
-    """Let DeepSpeed use the process group that stands; without its shared-memory operator, which compiles for minutes."""
+    """Let DeepSpeed use the process group that stands, without its shared-memory operator: minutes of compiling."""
     require_deepspeed()
     import deepspeed
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from kd_vlm.assembly import assemble, standardise_input
+from kd_vlm.corpus import prepare
 from kd_vlm.data import read_conversations
 from kd_vlm.encoder import load_encoder
 from kd_vlm.evaluate import held_out
@@ -14,7 +15,7 @@ from kd_vlm.features import cache_features
 from kd_vlm.pictures import decode_image
 from kd_vlm.run import without_images
 from kd_vlm.templates import IMAGE
-from kd_vlm.train import batch_loss, fit_stage, prepare, set_trainable
+from kd_vlm.train import batch_loss, fit_stage, set_trainable
 
 pytestmark = pytest.mark.recipe
 
@@ -38,7 +39,7 @@ def train(vlm, first, second, features, folder, on_step=lambda step: None, epoch
     pretrain = {"batch_size": 4, "epochs": 4, "projector_lr": 1e-2, "language_model_lr": None}
     finetune = {"batch_size": 4, "epochs": epochs, "projector_lr": 5e-3, "language_model_lr": 5e-3}
     for name, corpus, options in (("pretrain", first, pretrain), ("finetune", second, finetune)):
-        where = {"checkpoint": folder / f"{name}.safetensors", "save_every": 3, "on_step": on_step}
+        where = {"checkpoint": folder / name, "save_every": 3, "on_step": on_step}
         fit_stage(vlm, corpus, features, **options, **OPTIM, **where)
 
 
