@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kd_evalsuite.items import DataError, Item
 from kd_evalsuite.tables import data_digest
-from kd_evalsuite.tasks import task_named
+from kd_evalsuite.tasks import EVERY, task_named
 from kd_evalsuite.text import LETTERS
 
 
@@ -32,7 +32,36 @@ def load_task(root: Path, key: str, *, limit: int | None = None, pictures: bool 
     Raises:
         DataError: If files, columns or values are not what the public dataset has.
     """
-    folder, task = root / key, task_named(key)
+    return load_folder(root / folder_of(root, key), key, limit=limit, pictures=pictures)  # never `root` itself
+
+
+def folder_of(root: Path, key: str) -> str:
+    """The name of the folder in `root` that holds the data of `key`: its own, or that of the task it varies."""
+    shared = task_named(key).folder
+    return shared if shared and not (root / key).is_dir() else key
+
+
+def place_of(root: Path, key: str) -> Path:
+    """Where the data of `key` are: in its folder in `root`, or `root` itself, if that is not a folder of such folders.
+
+    Raises:
+        DataError: If `root` holds the folders of other benchmarks only.
+    """
+    if (root / folder_of(root, key)).is_dir():
+        return root / folder_of(root, key)
+    if others := [name for name in EVERY if (root / name).is_dir()]:
+        raise DataError(f"Expected a folder {folder_of(root, key)} in {root}, found {', '.join(others)}.")
+    return root
+
+
+def load_folder(folder: Path, key: str, *, limit: int | None = None, pictures: bool = True) -> TaskData:
+    """The items of task `key` in `folder`: the benchmark's own, one file of it, or a folder of the folders of several.
+
+    Raises:
+        DataError: If files, columns or values are not what the public dataset has.
+    """
+    task = task_named(key)
+    folder = place_of(folder, key)
     try:
         items = task.read(folder, pictures)
     except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:

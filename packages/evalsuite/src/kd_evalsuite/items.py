@@ -99,8 +99,13 @@ def picture_of(value: Any, folder: Path) -> Picture | None:
     raise DataError(f"Expected an image as bytes, struct, path or base64, got {type(value).__name__}.")
 
 
+def base_of(path: Path) -> Path:
+    """The folder of a benchmark that is given as a folder, or as one file of it."""
+    return path.parent if path.is_file() else path
+
+
 def _inside(folder: Path, name: str) -> Path:
-    root = folder.resolve()
+    root = base_of(folder).resolve()
     for place in (root / name, root / "images" / name):
         if not place.resolve().is_relative_to(root):
             raise DataError(f"Expected image paths inside {folder}, got {name!r}.")

@@ -98,5 +98,5 @@ def _ocr_golds(item: Item) -> list[str]:
 
 
 def typed(reply: str, item: Item) -> Verdict:
-    """MathVista: an option by its letter or text, else what `mathvista.extract` finds by rules: number, list or text."""
+    """MathVista: an option by its letter or text, else the number, list or text that `mathvista.extract` finds."""
     return choice(reply, item) if item.choices else mathvista.verdict(reply, item)

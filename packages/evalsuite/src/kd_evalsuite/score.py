@@ -1,18 +1,18 @@
 """From predictions and data to scores. Pure: no model, no torch, the same files every time."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kd_evalsuite.average import average
 from kd_evalsuite.data import TaskData
-from kd_evalsuite.items import DataError
+from kd_evalsuite.items import DataError, Item
 from kd_evalsuite.metrics import Estimate, Judge, Judged
 from kd_evalsuite.predictions import MANIFEST, dump, missing, read_manifest, read_predictions, write_whole
 from kd_evalsuite.records import Prediction, Score, Scores
-from kd_evalsuite.tasks import PROTOCOLS, task_named
+from kd_evalsuite.tasks import PROTOCOLS, TASKS, task_named
 
 SCORES, ITEMS = "scores.json", "items.jsonl"
 
@@ -39,18 +39,14 @@ def score_task(data: TaskData, predictions: dict[str, Prediction], protocol: str
     task = task_named(data.key)
     if protocol not in PROTOCOLS:
         raise DataError(f"{data.key}: unknown protocol {protocol!r}; known: {', '.join(PROTOCOLS)}.")
-    if absent := missing([i.id for i in data.items], predictions, Path(f"{data.key}.jsonl")):
-        raise DataError(
-            f"{data.key}: {len(absent)} of {len(data.items)} items have no prediction, e.g. {absent[0]!r}; "
-            "run evalsuite predict again, it goes on where it stopped."
-        )
+    require_all(data, predictions, Path(f"{data.key}.jsonl"))
     judged: dict[Judge, list[Judged]] = {}
     estimates: list[tuple[str, Estimate]] = []
     for metric in task.metrics_of(protocol):
         if metric.judge not in judged:
-            judged[metric.judge] = _judge(metric.judge, data, predictions)
+            judged[metric.judge] = judged_items(metric.judge, data.items, predictions)
         estimates.append((metric.name, metric.aggregate(judged[metric.judge])))
-    version = f"{protocol}-{task.scorer}+{data.sha256[:8]}"
+    version = version_of(data, protocol)
     scores = tuple(_score(data.key, version, name, e, predictions) for name, e in estimates)
     main = estimates[0][1]
     rows = [
@@ -65,17 +61,42 @@ def _read_of(one: Judged) -> dict[str, str | None]:
     return {"category": one.item.category, "answer": one.verdict.answer}
 
 
-def _judge(judge: Judge, data: TaskData, predictions: dict[str, Prediction]) -> list[Judged]:
+def require_all(data: TaskData, predictions: Mapping[str, Prediction], path: Path) -> None:
+    """Every item must have a prediction, and every prediction an item.
+
+    Raises:
+        DataError: If not, with how many and one of them.
+    """
+    if absent := missing([i.id for i in data.items], predictions, path):
+        raise DataError(
+            f"{data.key}: {len(absent)} of {len(data.items)} items have no prediction, e.g. {absent[0]!r}; "
+            "run evalsuite predict again, it goes on where it stopped."
+        )
+
+
+def version_of(data: TaskData, protocol: str) -> str:
+    """What a score is comparable within: protocol, scorer, data."""
+    return f"{protocol}-{task_named(data.key).scorer}+{data.sha256[:8]}"
+
+
+def judged_items(judge: Judge, items: Sequence[Item], predictions: Mapping[str, Prediction]) -> list[Judged]:
+    """Each item with its verdict and the cluster that it is resampled with: its own, or its picture."""
     return [
         Judged(item, item.cluster or one.image_sha256 or item.id, judge(one.prediction, item))
-        for item in data.items
+        for item in items
         for one in (predictions[item.id],)
     ]
 
 
-def _score(benchmark: str, version: str, name: str, e: Estimate, predictions: dict[str, Prediction]) -> Score:
-    replies = ((j.verdict.answer, predictions[j.item.id].prediction) for j in e.judged)
+def favourite(judged: Sequence[Judged], predictions: Mapping[str, Prediction]) -> tuple[str, float]:
+    """The answer given most often (a reply that could not be read counts as it stands), and its share."""
+    replies = ((j.verdict.answer, predictions[j.item.id].prediction) for j in judged)
     answers = Counter((reply.strip() if answer is None else answer).lower() for answer, reply in replies)
+    top = max(answers.values())
+    return min(answer for answer, n in answers.items() if n == top), top / len(judged)
+
+
+def _score(benchmark: str, version: str, name: str, e: Estimate, predictions: dict[str, Prediction]) -> Score:
     return Score(
         benchmark=benchmark,
         benchmark_version=version,
@@ -85,19 +106,26 @@ def _score(benchmark: str, version: str, name: str, e: Estimate, predictions: di
         stderr=e.stderr,
         n=e.n,
         n_unparsed=sum(j.verdict.answer is None for j in e.judged),
-        top_answer_share=max(answers.values()) / len(e.judged),
+        top_answer_share=favourite(e.judged, predictions)[1],
         chance=e.chance,
     )
 
 
-def score_folder(predictions: Path, out: Path, data: Sequence[TaskData]) -> Scores:
+def score_folder(predictions: Path, out: Path, data: Sequence[TaskData], *, protocol: str | None = None) -> Scores:
     """Score a folder of predictions; writes `scores.json`, `items.jsonl` and a copy of the manifest to `out`.
+
+    Args:
+        predictions: The folder.
+        out: Where the scores go.
+        data: The items of its tasks.
+        protocol: Another one than that of the predictions; it reads replies in its own way, they are not asked again.
 
     Raises:
         DataError: If the data are not those that were predicted, or predictions are missing.
     """
     manifest = read_manifest(predictions)
     by_key = {d.key: d for d in data}
+    under = protocol or manifest.protocol
     parts = []
     for key, expected in manifest.tasks.items():
         found = by_key[key]
@@ -106,18 +134,24 @@ def score_folder(predictions: Path, out: Path, data: Sequence[TaskData]) -> Scor
                 f"{predictions}: {key} was predicted on data with sha256 {expected.data_sha256[:12]}, "
                 f"found {found.sha256[:12]}. Point --set data=… to the data used, or predict again."
             )
-        parts.append(score_task(found, read_predictions(predictions / f"{key}.jsonl"), manifest.protocol))
+        parts.append(score_task(found, read_predictions(predictions / f"{key}.jsonl"), under))
     scores = tuple(s for part in parts for s in part.scores)
     result = Scores(
         schema="kd-scores/1",
         model=manifest.model,
         blind=manifest.blind,
-        scores=(*scores, average([part.scores[0] for part in parts], manifest.protocol)),
+        scores=(*scores, *_average(parts, under)),
     )
     write_scores(out, result, [row for part in parts for row in part.rows])
     if out.resolve() != predictions.resolve():
         write_whole(out / MANIFEST, dump(manifest.model_dump(by_alias=True)))
     return result
+
+
+def _average(parts: Sequence[TaskScores], protocol: str) -> tuple[Score, ...]:
+    """The Average over those of the sixteen that were asked; variants are not part of it."""
+    mains = [part.scores[0] for part in parts if part.scores[0].benchmark in TASKS]
+    return (average(mains, protocol),) if mains else ()
 
 
 def write_scores(out: Path, scores: Scores, rows: Sequence[dict[str, Any]]) -> None:

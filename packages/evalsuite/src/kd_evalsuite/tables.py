@@ -53,8 +53,11 @@ def read_rows(
 
 
 def data_files(folder: Path) -> list[Path]:
-    """Every file of a benchmark, sorted."""
-    return sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
+    """Every file of a benchmark, sorted; of a single file that one."""
+    if folder.is_file():
+        return [folder]
+    found = (p for p in folder.rglob("*") if p.is_file())
+    return sorted(p for p in found if not any(part.startswith(".") for part in p.relative_to(folder).parts))
 
 
 def data_digest(folder: Path) -> str:
@@ -62,13 +65,16 @@ def data_digest(folder: Path) -> str:
     whole = hashlib.sha256()
     for file in data_files(folder):
         with file.open("rb") as stream:
-            whole.update(f"{hashlib.file_digest(stream, 'sha256').hexdigest()}  {file.relative_to(folder)}\n".encode())
+            name = file.name if file == folder else file.relative_to(folder)
+            whole.update(f"{hashlib.file_digest(stream, 'sha256').hexdigest()}  {name}\n".encode())
     return whole.hexdigest()
 
 
 def _files(folder: Path, split: str, below: str) -> list[Path]:
-    if not folder.is_dir():
+    if not folder.exists():
         raise DataError(f"Expected a benchmark folder at {folder}, found none.")
+    if folder.is_file() and folder.suffix in READERS:
+        return [folder]
     everything = [p for p in data_files(folder) if below in p.parent.name]
     for suffix in READERS:
         files = [p for p in everything if p.suffix == suffix]
@@ -100,9 +106,22 @@ def _parquet(file: Path, pictures: bool) -> list[Row]:
     try:
         table = pq.ParquetFile(file)
         columns = [c for f in table.schema_arrow for c in _leaves(f, pictures)]
-        rows: list[Row] = table.read(columns=columns).to_pylist()
+        seen: dict[bytes, bytes] = {}
+        rows: list[Row] = []
+        for batch in table.iter_batches(batch_size=256, columns=columns):
+            found = batch.to_pylist()
+            rows.extend(_kept_once(found, seen) if pictures else found)
     except pa.ArrowException as error:
         raise DataError(f"{file}: not a readable parquet file: {error}") from None
+    return rows
+
+
+def _kept_once(rows: list[Row], seen: dict[bytes, bytes]) -> list[Row]:
+    """The rows with equal pictures being one object: a data set repeats a page or photo for every question on it."""
+    for row in rows:
+        for cell in row.values():
+            if isinstance(cell, dict) and isinstance(cell.get("bytes"), bytes):
+                cell["bytes"] = seen.setdefault(cell["bytes"], cell["bytes"])
     return rows
 
 

@@ -45,7 +45,10 @@ def params(benchmark_root, tmp_path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("command", ["run", "predict", "score", "zeroshot", "list", "show", "publish"])
+COMMANDS = ["run", "predict", "score", "rescore", "zeroshot", "list", "show", "publish", "doctor", "baselines", "fetch"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help_with_an_example(command):
     done = RUN.invoke(app, [command, "--help"])
     assert done.exit_code == 0

@@ -6,7 +6,7 @@ Hudson and Manning, GQA, CVPR 2019.
 from pathlib import Path
 
 from kd_evalsuite import judges
-from kd_evalsuite.items import Item, Picture, picture_of
+from kd_evalsuite.items import Item, Picture, base_of, picture_of
 from kd_evalsuite.metrics import Metric, items_mean
 from kd_evalsuite.protocols import cambrian, lmms, vlmevalkit
 from kd_evalsuite.tables import data_files, read_rows
@@ -28,7 +28,7 @@ def read(folder: Path, pictures: bool) -> list[Item]:
         name = str(row["imageId"])
         picture = images.get(name) or picture_of(row.get("image"), folder)
         if picture is None:
-            picture = Picture(path=folder / "images" / f"{name}.jpg") if pictures else Picture()
+            picture = Picture(path=base_of(folder) / "images" / f"{name}.jpg") if pictures else Picture()
         items.append(
             Item(
                 id=str(row["id"]),

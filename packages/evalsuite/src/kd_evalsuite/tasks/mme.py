@@ -27,7 +27,7 @@ def read(part: Sequence[str], folder: Path, pictures: bool) -> list[Item]:
     Also the original `<category>.txt`, lines of image, question, answer and perhaps a reply, and one text file an image
     (lines of question and answer) in a folder for each category.
     """
-    found = {file.suffix for file in data_files(folder)} if folder.is_dir() else set()
+    found = {file.suffix for file in data_files(folder)} if folder.exists() else set()
     if ".txt" in found and not found & {".parquet", ".jsonl", ".json", ".tsv", ".csv"}:
         rows = _text_rows(folder)
     else:

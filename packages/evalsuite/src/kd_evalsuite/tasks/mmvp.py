@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from kd_evalsuite import judges
-from kd_evalsuite.items import DataError, Item, Picture, Prompt, picture_of
+from kd_evalsuite.items import DataError, Item, Picture, Prompt, base_of, picture_of
 from kd_evalsuite.metrics import Judge, Metric, clusters_right, items_mean
 from kd_evalsuite.protocols import cambrian, lmms, vlmevalkit
 from kd_evalsuite.tables import Row, read_rows
@@ -56,6 +56,7 @@ def read(folder: Path, pictures: bool) -> list[Item]:
 def _picture(row: Row, folder: Path, index: int) -> Picture:
     if given := picture_of(row.get("image"), folder):
         return given
+    folder = base_of(folder)
     found = sorted((folder / FOLDER).glob(f"{index}.*"))
     return Picture(path=found[0] if found else folder / FOLDER / f"{index}.jpg")
 
