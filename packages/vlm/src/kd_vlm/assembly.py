@@ -12,7 +12,7 @@ from transformers import GenerationConfig, LlavaProcessor
 
 from kd_vlm.connectors import check_connector, init_connector, tokens_after, trainable_parameters
 from kd_vlm.encoder import Encoder
-from kd_vlm.language_model import load_language_model
+from kd_vlm.language_model import check_taken_over, load_language_model
 from kd_vlm.stock import StockVlm, stock_model, stock_processor
 from kd_vlm.templates import END
 
@@ -72,6 +72,7 @@ def assemble(
     lm = load_language_model(lm_folder, end_token)
     check_connector(encoder, lm.model.config.hidden_size, connector, factor)
     model = stock_model(encoder, lm, connector, factor)
+    check_taken_over(lm.model, model)
     init_connector(model.model.multi_modal_projector, connector, generator)
     model.generation_config = GenerationConfig(
         do_sample=False, eos_token_id=lm.end_id, pad_token_id=lm.tokenizer.pad_token_id, max_new_tokens=64

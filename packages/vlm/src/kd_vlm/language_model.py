@@ -29,14 +29,15 @@ def load_language_model(folder: Path, end_token: str = END) -> LanguageModel:
     """The language model in `folder`, to which `<image>` is added.
 
     The embeddings grow only if the table is full: Qwen2 has unused rows behind its vocabulary, SmolLM has none. A row
-    that is added, of a tied or an untied head, begins as the mean of the others.
+    that is added, of a tied or an untied head, begins as the mean of the others. A tied head that stock VLMs cannot
+    tie (GPT-2, OPT, Falcon: their embeddings have other names) becomes a copy.
 
     Args:
         folder: A causal language model of transformers with its tokenizer.
         end_token: The token that ends an answer.
 
     Raises:
-        ValueError: If the tokenizer does not know `end_token`, or no stock VLM computes what this model computes.
+        ValueError: If the tokenizer does not know `end_token`.
     """
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, padding_side="left")
     model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
@@ -48,6 +49,8 @@ def load_language_model(folder: Path, end_token: str = END) -> LanguageModel:
     tokenizer.add_special_tokens({"extra_special_tokens": [IMAGE]})
     image_id = int(tokenizer.get_vocab()[IMAGE])
     _make_room(model, image_id)
+    if not hasattr(model.base_model, "embed_tokens"):  # stock VLMs tie a head to this name alone
+        model.config.tie_word_embeddings = False
     tokenizer.pad_token = tokenizer.pad_token or end_token
     return LanguageModel(model, tokenizer, image_id, int(end_id))
 
@@ -60,3 +63,22 @@ def _make_room(model: Any, image_id: int) -> None:
     with torch.no_grad():
         for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
             layer.weight[n_rows:] = layer.weight[:n_rows].mean(dim=0)
+
+
+def check_taken_over(lm: Any, vlm: Any) -> None:
+    """Whether the stock VLM gives the language model's logits, bit for bit but for the order of sums, on text alone.
+
+    A language model that scales or caps its logits, or has a bias at its head, does something that no stock VLM does.
+
+    Raises:
+        ValueError: If the logits differ.
+    """
+    ids = torch.arange(3, 11)[None] % lm.config.vocab_size
+    with torch.no_grad():
+        expected, got = (model.eval()(input_ids=ids).logits for model in (lm, vlm))
+    difference = float((expected - got).abs().max())
+    if not difference <= 1e-6 * float(expected.abs().max()):
+        raise ValueError(
+            f"{type(lm).__name__}: in {type(vlm).__name__} its logits differ by {difference:.2g}. It does more after "
+            "its last layer than a linear head (a scale, a cap, a bias), and no stock VLM does; take another one."
+        )

@@ -60,7 +60,7 @@ def stock_model(encoder: Encoder, lm: LanguageModel, connector: str, factor: int
         model = _pixel_shuffle(encoder, shared, factor) if shuffled else _llava(encoder, shared, connector)
     model.model.vision_tower.load_state_dict(tower.state_dict())
     model.model.language_model.load_state_dict(lm.model.base_model.state_dict())
-    model.lm_head.load_state_dict(lm.model.get_output_embeddings().state_dict())
+    model.lm_head.weight.data.copy_(lm.model.get_output_embeddings().weight)
     model.tie_weights()
     model.model.vision_tower.requires_grad_(False)
     return model
