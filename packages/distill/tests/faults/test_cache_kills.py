@@ -1,13 +1,15 @@
 """F02: a cache that is built by processes that are killed at any moment is the cache of one that was not."""
 
-import multiprocessing
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from kd_distill.building import build
 from kd_distill.cache import MANIFEST, Block, CacheInfo, TeacherCache
+
+from .life import forked, killed
 
 pytestmark = pytest.mark.faults
 KILLS = 50
@@ -40,9 +42,9 @@ def compute(block: Block) -> dict[str, np.ndarray]:
     return {block.file(kind): np.sin(rows * (1 + np.arange(64)) + view)}
 
 
-def life(folder: str, part: tuple[int, int], computed: str) -> None:
+def build_part(folder: Path, part: tuple[int, int], log_file: Path) -> None:
     """One process: writes a line for each block that it computes."""
-    with Path(computed).open("a") as log:
+    with log_file.open("a") as log:
 
         def noted(block: Block) -> dict[str, np.ndarray]:
             arrays = compute(block)
@@ -50,29 +52,21 @@ def life(folder: str, part: tuple[int, int], computed: str) -> None:
             log.flush()
             return arrays
 
-        build(Path(folder), INFO, noted, part=part)
+        build(folder, INFO, noted, part=part)
 
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_fifty_kills_at_random_moments_give_the_same_cache(tmp_path, processes):
     build(tmp_path / "alone", INFO, compute)
     folder, log = tmp_path / "killed", tmp_path / "computed.txt"
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["kd_distill.building", __name__])
     draw, kills = np.random.default_rng(processes), 0
-    while not (folder / MANIFEST).exists():
-        children = [
-            context.Process(target=life, args=(str(folder), (i, processes), str(log))) for i in range(1, processes + 1)
-        ]
-        for child in children:
-            child.start()
-        if kills < KILLS:
-            time.sleep(draw.uniform(0.02, 0.12))
-            for child in children:
-                child.kill()
-            kills += processes
-        for child in children:
-            child.join()
+    while kills < KILLS and not (folder / MANIFEST).exists():
+        parts = [(i, processes) for i in range(1, processes + 1)]
+        pids = [forked(partial(build_part, folder, part, log)) for part in parts]
+        seconds = draw.uniform(0.02, 0.12)
+        kills += sum([killed(pid, seconds if pid == pids[0] else 0) for pid in pids])
+    for part in [(i, processes) for i in range(1, processes + 1)]:
+        assert not killed(forked(partial(build_part, folder, part, log)), 120)
     assert kills >= KILLS // 2, f"the cache was complete after {kills} kills: the test does not kill enough"
     assert (folder / MANIFEST).read_bytes() == (tmp_path / "alone" / MANIFEST).read_bytes()
     files = TeacherCache(folder).verify()

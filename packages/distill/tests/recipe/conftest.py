@@ -4,6 +4,8 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from kd_distill import models, tracking
+from kd_distill.tracking import Model
 from PIL import Image
 
 COLOURS = {"red": (200, 30, 30), "green": (30, 160, 30), "blue": (30, 30, 200), "white": (250, 250, 250)}
@@ -55,3 +57,21 @@ distill:
 """
     )
     return tmp_path
+
+
+def folder_of(project: Path, name: str, **changes) -> Path:
+    """A teacher that nobody trained, as a model folder."""
+    config = ARCHITECTURE | {"embed_dim": 24} | changes
+    folder = project / "models" / name
+    folder.mkdir(parents=True)
+    models.save(folder, models.build(config, seed=len(name)), config)
+    return folder
+
+
+def model_at(folder: Path) -> Model:
+    return Model(folder, "teacher", folder.name, tracking.digest(folder))
+
+
+@pytest.fixture
+def wide(project: Path) -> Model:
+    return model_at(folder_of(project, "teacher-wide"))

@@ -7,12 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from kd_distill import models, tracking
-from kd_distill.active import ActivePairs, Selection
-from kd_distill.batch import Batch, Targets
+from kd_distill import models
 from kd_distill.cache import MANIFEST, TeacherCache, read_manifest
 from kd_distill.cli import app
-from kd_distill.config import DistillParams, Recipe
+from kd_distill.config import DistillParams
 from kd_distill.formats import open_pairs
 from kd_distill.online import LiveTeacher, TaughtPairs, Teachers
 from kd_distill.params import load_section
@@ -23,7 +21,7 @@ from kd_distill.tracking import IntegrityError, Model
 from typer.testing import CliRunner
 
 from ..unit import tiny
-from .conftest import ARCHITECTURE
+from .conftest import ARCHITECTURE, folder_of, model_at
 
 pytestmark = pytest.mark.recipe
 CPU = torch.device("cpu")
@@ -37,24 +35,6 @@ def quiet(what: str, done: int, of: int) -> None:
 
 def section(project: Path) -> DistillParams:
     return load_section(project / "params.yaml", "distill", DistillParams)
-
-
-def folder_of(project: Path, name: str, **changes) -> Path:
-    """A teacher that nobody trained, as a model folder."""
-    config = ARCHITECTURE | {"embed_dim": 24} | changes
-    folder = project / "models" / name
-    folder.mkdir(parents=True)
-    models.save(folder, models.build(config, seed=len(name)), config)
-    return folder
-
-
-def model_at(folder: Path) -> Model:
-    return Model(folder, "teacher", folder.name, tracking.digest(folder))
-
-
-@pytest.fixture
-def wide(project: Path) -> Model:
-    return model_at(folder_of(project, "teacher-wide"))
 
 
 def pairs_for(project: Path, teachers: Teachers):
@@ -184,9 +164,6 @@ def _copy(folder: Path) -> Path:
     return elsewhere
 
 
-# ---------------------------------------------------------------- commands
-
-
 def call(*arguments: str):
     return CliRunner().invoke(app, list(arguments))
 
@@ -250,73 +227,6 @@ def test_a_bf16_cache_is_near_and_says_so(project, wide):
     cosine = (full.image * half.rows(np.arange(48), 0).image).sum(dim=1)
     assert 1 - 1e-3 < cosine.min() < 1 - 1e-8
     assert verify_cache(data, wide.name, 4, str(wide.path))[1] == 4
-
-
-# ---------------------------------------------------------------- active selection
-
-
-def active_recipe(project: Path) -> Recipe:
-    plain = section(project).recipes["clip-kd"].model_dump()
-    return Recipe.model_validate(plain | {"active": {"keep": 0.5, "chunks": 2}, "save_every_steps": 4})
-
-
-def test_an_active_run_that_was_killed_ends_bit_for_bit_like_one_that_was_not(project, wide):
-    make_cache(section(project).data, wide, quiet)
-    whole = train_student(project, active_recipe(project), "whole")
-
-    def die_at_seven(what: str, done: int, of: int) -> None:
-        if done == 7:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        train_student(project, active_recipe(project), "resumed", progress=die_at_seven)
-    resumed = train_student(project, active_recipe(project), "resumed")
-    assert (whole / models.WEIGHTS).read_bytes() == (resumed / models.WEIGHTS).read_bytes()
-    plain = train_student(project, section(project).recipes["clip-kd"], "plain")
-    assert (whole / models.WEIGHTS).read_bytes() != (plain / models.WEIGHTS).read_bytes()
-
-
-def test_active_batches_of_two_ranks_are_those_of_one(project, wide):
-    teachers = Teachers([TeacherCache(make_cache(section(project).data, wide, quiet))])
-    params = section(project)
-    task = _task(params.cells[STUDENT], params.recipes["clip-kd"], ARCHITECTURE, teachers)
-    active = ActivePairs(pairs_for(project, teachers), task, Selection(keep=0.5, chunks=2, groups=2), 100.0)
-    rows = {"batch_size": 8, "order_seed": 0}
-    for whole, *parts in zip(
-        active.steps(0, 3, **rows), *(active.steps(0, 3, **rows, rank=r, world=2) for r in (0, 1)), strict=True
-    ):
-        assert len(whole.keys) == 8
-        assert whole.keys == parts[0].keys + parts[1].keys
-        assert torch.equal(whole.images, torch.cat([p.images for p in parts]))
-        assert torch.equal(whole.teachers[0].text, torch.cat([p.teachers[0].text for p in parts]))
-    with pytest.raises(ValueError, match=r"active.groups: expected a multiple of the 3 ranks, got 2"):
-        next(active.steps(0, 1, **rows, rank=0, world=3))
-
-
-def test_looking_at_pairs_does_not_change_the_student(project, wide):
-    """A tower with BatchNorm counts what it sees in train mode."""
-    student = models.build(models.read_architecture("demo-conv"), seed=0)
-
-    class Task:
-        preprocessing = models.preprocessing_of(models.read_architecture("demo-conv"))
-
-    Task.student = student.train()
-    size = Task.preprocessing.size
-    z = torch.nn.functional.normalize(torch.arange(1.0, 33).reshape(8, 4).sin(), dim=-1)
-    batch = Batch(
-        torch.zeros(8, 3, size, size, dtype=torch.uint8), torch.ones(8, 5, dtype=torch.int64), (Targets(z, z),)
-    )
-
-    class One:
-        def steps(self, start, stop, **rows):
-            yield batch
-
-    before = {k: v.clone() for k, v in student.state_dict().items()}
-    chosen = next(ActivePairs(One(), Task, Selection(keep=0.5), 10.0).steps(0, 1, batch_size=4, order_seed=0))
-    assert len(chosen.images) == 4
-    assert student.training
-    for name, tensor in student.state_dict().items():
-        assert torch.equal(tensor, before[name]), name
 
 
 def test_the_folder_of_a_cache_holds_its_manifest_and_nothing_that_runs(project, wide):
