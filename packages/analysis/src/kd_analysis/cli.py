@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from kd_analysis import cli_similarity
+from kd_analysis import cli_similarity, cli_tables
 from kd_analysis.cli_common import PARAMS, DryRun, Overrides, Params, Students, Teachers, guarded, load
 
 app = typer.Typer(
@@ -16,6 +16,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 cli_similarity.register(app)
+cli_tables.register(app)
 
 Zeroshot = Annotated[list[Path], typer.Option("--zeroshot", help="Zero-shot results, one folder a model; repeatable.")]
 Evaluated = Annotated[

@@ -28,6 +28,16 @@ class AnalysisParams(Params):
     level: float = Field(0.95, gt=0.5, lt=1, description="Coverage of every interval.")
     n_bootstrap: int = Field(2000, ge=200)
     seed: int = Field(0, ge=0, description="Of resampling and of the untrained students.")
+    families: dict[str, tuple[str, ...]] = Field(
+        default_factory=dict,
+        description="Teachers of one family by its name, the smallest first; empty: all of them, the better last.",
+    )
+    names: dict[str, str] = Field(
+        default_factory=dict, description="Ours: the paper's, where letters and digits alone do not match them."
+    )
+    epochs: float = Field(
+        default=0.0, ge=0, description="Length of the students' schedule, for curves from folders; 0 if unknown."
+    )
     encoders: dict[str, str] = Field(
         default_factory=dict, description="VLM name: its encoder's name, where the VLM's name does not tell."
     )

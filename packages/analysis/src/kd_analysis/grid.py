@@ -16,7 +16,7 @@ from kd_analysis.results import (
     refuse_duplicates,
     with_averages,
 )
-from kd_analysis.tasks import AVERAGE, IMAGENET, TASKS, in_order
+from kd_analysis.tasks import AVERAGE, IMAGENET, IMAGENET_IMAGES, TASKS, in_order
 
 
 class Place(NamedTuple):
@@ -35,13 +35,13 @@ class Training(NamedTuple):
 
     loss: str
     dataset: str
-    epochs: int
-    epoch: int
+    epochs: float
+    epoch: float
 
 
 T = TypeVar("T")
 ALONE = Place("", "")
-PRETRAINED = Training("", "", 0, 0)
+PRETRAINED = Training("", "", 0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,12 @@ class Grid:
     def alone(self) -> list[tuple[str, Training]]:
         """Students without a teacher: architecture and how they were trained."""
         return _distinct((r.student, _training(r)) for r in self.results if r.teacher == NO_TEACHER and r.student)
+
+    @property
+    def top1(self) -> str:
+        """What zero-shot classification is called here: ImageNet where it has ImageNet's 50,000 images."""
+        sizes = {r.n for r in self.results if r.task == IMAGENET and r.metric == SCORE}
+        return "ImageNet" if IMAGENET_IMAGES in sizes else "zero-shot"
 
     def similarity(self, task: str, teacher: str, student: str, training: Training) -> Result | None:
         return self.get(task, teacher, student, training, metric=CKA)

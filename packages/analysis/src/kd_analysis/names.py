@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 NO_TEACHER = "none"
-SEED = re.compile(r"-s(\d+)$")
+SEED, EPOCH = re.compile(r"-s(\d+)$"), re.compile(r"-e(\d+)$")
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,9 @@ class Name:
         teacher: A student's teacher id, `NO_TEACHER` without one; a teacher's own id. Holds the teacher's seed.
         encoder: A VLM's encoder as its name writes it, with `-` for `--`.
         lm: A VLM's language model.
-        recipe: How it was trained, without the seed.
+        recipe: How it was trained, without the seed and the epoch.
         seed: From a suffix `-s<seed>` of the recipe (of a teacher's id); 0 without the suffix.
+        epoch: From a last suffix `-e<epoch>` of a student taken before the end of its training; 0 at the end.
     """
 
     full: str
@@ -31,6 +32,7 @@ class Name:
     lm: str = ""
     recipe: str = ""
     seed: int = 0
+    epoch: int = 0
 
     @property
     def alone(self) -> bool:
@@ -42,7 +44,8 @@ class Name:
         if self.kind == "teacher":
             return f"teacher {self.family}"
         if self.kind == "student":
-            return f"{self.arch}, {'no teacher' if self.alone else f'from {self.family}'}"
+            at = f", epoch {self.epoch}" if self.epoch else ""
+            return f"{self.arch}, {'no teacher' if self.alone else f'from {self.family}'}{at}"
         return self.full
 
     @property
@@ -56,17 +59,19 @@ def parse(name: str) -> Name:
     kind, _, rest = name.partition("-")
     parts = rest.split("--")
     if kind == "teacher" and len(parts) == 1 and rest:
-        return Name(name, kind, teacher=rest, seed=_seed(rest))
+        return Name(name, kind, teacher=rest, seed=_suffix(SEED, rest))
     if kind in ("student", "vlm") and len(parts) == 3 and all(parts):
-        seed, recipe = _seed(parts[2]), SEED.sub("", parts[2])
+        whole = EPOCH.sub("", parts[2]) if kind == "student" else parts[2]
+        seed, recipe = _suffix(SEED, whole), SEED.sub("", whole)
         if kind == "student":
-            return Name(name, kind, arch=parts[0], teacher=parts[1], recipe=recipe, seed=seed)
+            epoch = _suffix(EPOCH, parts[2])
+            return Name(name, kind, arch=parts[0], teacher=parts[1], recipe=recipe, seed=seed, epoch=epoch)
         return Name(name, kind, encoder=parts[0], lm=parts[1], recipe=recipe, seed=seed)
     return Name(name, "other")
 
 
-def _seed(text: str) -> int:
-    found = SEED.search(text)
+def _suffix(form: re.Pattern[str], text: str) -> int:
+    found = form.search(text)
     return int(found.group(1)) if found else 0
 
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from kd_analysis.results import SCORE, Result, read_csv
-from kd_analysis.tasks import AVERAGE, TASKS, task_of
+from kd_analysis.tasks import AVERAGE, IMAGENET, IMAGENET_IMAGES, TASKS, task_of
 
 FAMILIES = {"CLIP": ("CLIP-ViT-B", "CLIP-ViT-L"), "DFN": ("DFN-ViT-B", "DFN-ViT-L")}  # the smaller first
 
@@ -121,7 +121,7 @@ def published(values: Sequence[Result] | None = None) -> list[Result]:
 def with_binomial_error(result: Result) -> Result:
     """The result with the standard error of a proportion, where its task's size is known; unchanged elsewhere."""
     task = task_of(result.task)
-    units = 50_000 if result.task == "imagenet" else task.units
+    units = IMAGENET_IMAGES if result.task == IMAGENET else task.units
     if result.metric != SCORE or not units:
         return result
     share = min(1.0, max(0.0, result.value / task.best))
@@ -135,10 +135,12 @@ def _with_average_errors(results: Sequence[Result]) -> list[Result]:
         if r.metric == SCORE and r.task in TASKS:
             tasks.setdefault(r.model, []).append(r)
     errors = {m: math.sqrt(sum(r.points_se**2 for r in some)) / len(some) for m, some in tasks.items()}
-    place: dict[tuple[str, str], float] = {}
+    largest: dict[tuple[Any, ...], float] = {}
     for model, error in errors.items():
-        place[model[:2]] = max(error, place.get(model[:2], 0.0))
-    return [
-        r.model_copy(update={"se": errors.get(r.model, place.get(r.model[:2], math.nan))}) if r.task == AVERAGE else r
-        for r in results
-    ]
+        kind = (*model[:2], bool(model[3]))  # framework, language model, student or not
+        largest[kind] = max(error, largest.get(kind, 0.0))
+
+    def error_of(r: Result) -> float:
+        return errors.get(r.model, largest.get((r.framework, r.llm, bool(r.student)), math.nan))
+
+    return [r.model_copy(update={"se": error_of(r)}) if r.task == AVERAGE else r for r in results]

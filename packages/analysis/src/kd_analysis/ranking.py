@@ -100,8 +100,10 @@ def relations(grid: Grid, rng: np.random.Generator) -> list[Relation]:
     main = grid.main()
     found = [*_at_places(grid, rng), *_between_places(grid, rng), *_by_loss(grid, rng), *_over_students(grid, rng)]
     size, top1 = teacher_size(grid), student_imagenet(grid, main.student, main.training)
-    found.append(relation("teacher size", "student ImageNet", main.student, size, top1, rng))
-    found.append(relation("teacher ImageNet", "student ImageNet", main.student, teacher_imagenet(grid), top1, rng))
+    found.append(relation("teacher size", f"student {grid.top1}", main.student, size, top1, rng))
+    found.append(
+        relation(f"teacher {grid.top1}", f"student {grid.top1}", main.student, teacher_imagenet(grid), top1, rng)
+    )
     return [r for r in found if r is not None]
 
 
@@ -115,9 +117,9 @@ def _at_places(grid: Grid, rng: np.random.Generator) -> Iterable[Relation | None
         teacher, where = teacher_average(grid, place), f"{place.named}, {main.student}"
         gap = {t: teacher[t] - student[t] for t in teacher if t in student}
         yield relation("teacher average", "student average", where, teacher, student, rng)
-        yield relation("teacher average", "student ImageNet", where, teacher, top1, rng)
+        yield relation("teacher average", f"student {grid.top1}", where, teacher, top1, rng)
         yield relation("teacher size", "student average", where, teacher_size(grid), student, rng)
-        yield relation("student ImageNet", "student average", where, top1, student, rng)
+        yield relation(f"student {grid.top1}", "student average", where, top1, student, rng)
         yield relation("teacher average", "gap", where, teacher, gap, rng)
         for other in grid.places:
             if other.llm == place.llm and other != place:
@@ -150,7 +152,7 @@ def _by_loss(grid: Grid, rng: np.random.Generator) -> Iterable[Relation | None]:
         student = student_average(grid, main.place, main.student, training)
         yield relation("teacher average", "student average", where, teacher, student, rng)
         top1 = student_imagenet(grid, main.student, training)
-        yield relation("teacher average", "student ImageNet", where, teacher, top1, rng)
+        yield relation("teacher average", f"student {grid.top1}", where, teacher, top1, rng)
 
 
 def _over_students(grid: Grid, rng: np.random.Generator) -> Iterable[Relation | None]:
@@ -163,7 +165,7 @@ def _over_students(grid: Grid, rng: np.random.Generator) -> Iterable[Relation | 
                 top1[f"{student} {teacher}"], average[f"{student} {teacher}"] = one.points, two.points
         if len(grid.students) > 1:
             where = f"{place.named}, all students"
-            yield relation("student ImageNet", "student average", where, top1, average, rng)
+            yield relation(f"student {grid.top1}", "student average", where, top1, average, rng)
 
 
 # ---------------------------------------------------------------- pairs and tasks

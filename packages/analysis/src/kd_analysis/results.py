@@ -22,6 +22,7 @@ NO_TEACHER = "none"
 
 EmptyIsNan = Annotated[float, BeforeValidator(lambda v: math.nan if v in ("", None) else v)]
 EmptyIsZero = Annotated[int, BeforeValidator(lambda v: 0 if v in ("", None) else v)]
+EmptyIsNought = Annotated[float, BeforeValidator(lambda v: 0.0 if v in ("", None) else v)]
 
 
 class Result(BaseModel):
@@ -52,14 +53,14 @@ class Result(BaseModel):
     student: str = ""
     loss: str = ""
     dataset: str = ""
-    epochs: EmptyIsZero = Field(0, ge=0)
-    epoch: EmptyIsZero = Field(0, ge=0)
-    seed: EmptyIsZero = Field(0, ge=0)
+    epochs: EmptyIsNought = Field(default=0.0, ge=0)
+    epoch: EmptyIsNought = Field(default=0.0, ge=0)
+    seed: EmptyIsZero = Field(default=0, ge=0)
     task: str = Field(min_length=1)
     metric: str = SCORE
     value: EmptyIsNan
     se: EmptyIsNan = math.nan
-    n: EmptyIsZero = Field(0, ge=0)
+    n: EmptyIsZero = Field(default=0, ge=0)
     table: str = ""
     source: str = ""
 
@@ -88,7 +89,10 @@ class Result(BaseModel):
     def named(self) -> str:
         """The cell in words."""
         parts = (self.framework, self.llm, self.teacher, self.student, self.loss, self.dataset, self.task, self.metric)
-        ends = (f"epoch {self.epoch} of {self.epochs}" if self.epochs else "", f"seed {self.seed}" if self.seed else "")
+        ends = (
+            f"epoch {self.epoch:g} of {self.epochs:g}" if self.epochs else "",
+            f"seed {self.seed}" if self.seed else "",
+        )
         return ", ".join(filter(None, (*parts, *ends)))
 
 
@@ -148,8 +152,11 @@ def write_csv(results: Iterable[Result], path: Path) -> None:
 
 
 def _written(name: str, value: Any) -> Any:
-    unknown = value == 0 and name in ("epochs", "epoch", "n")
-    return "" if unknown or (isinstance(value, float) and math.isnan(value)) else value
+    if isinstance(value, float) and math.isnan(value):
+        return ""
+    if name in ("epochs", "epoch", "n"):
+        return f"{value:g}" if value else ""
+    return value
 
 
 def with_averages(results: Sequence[Result]) -> list[Result]:

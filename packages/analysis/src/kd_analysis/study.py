@@ -53,6 +53,8 @@ class Study:
         blind: VLMs with the image removed.
         teachers: Ids of the teachers, best zero-shot score first.
         variant: The language model and recipe of all VLMs, where they share it; entries then do not repeat it.
+        inside: Encoders taken before the end of their training and VLMs on them; they answer nothing, and stand in the
+            figures by epoch.
     """
 
     zeroshot: tuple[Entry, ...]
@@ -60,6 +62,7 @@ class Study:
     blind: tuple[Entry, ...]
     teachers: tuple[str, ...]
     variant: str
+    inside: tuple[Entry, ...] = ()
 
     @property
     def measures(self) -> dict[str, tuple[Entry, ...]]:
@@ -98,7 +101,9 @@ def assemble(zeroshot: Sequence[Scored], evaluated: Sequence[Scored], encoders: 
     teachers = _ranked(e for e in first if e.role == TEACHER)
     if not teachers:
         raise InputError("Expected zero-shot scores of at least one model called teacher-<id>, found none.")
-    return Study(first, vlms, tuple(e for e in entries if e.scored.blind), teachers, shared)
+    inside = tuple(e for e in (*first, *vlms) if e.encoder.epoch)
+    ends, on_ends = (tuple(e for e in some if not e.encoder.epoch) for some in (first, vlms))
+    return Study(ends, on_ends, tuple(e for e in entries if e.scored.blind), teachers, shared, inside)
 
 
 def _vlm(scored: Scored, known: Iterable[str], configured: Mapping[str, str]) -> Entry:

@@ -47,6 +47,7 @@ TASKS = {
     )
 }
 AVERAGE, IMAGENET = "average", "imagenet"
+IMAGENET_IMAGES = 50_000  # in its validation set
 
 
 def task_of(key: str) -> Task:
