@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kd_vlm import cli_data
+
 if TYPE_CHECKING:
     from kd_vlm.config import Section
 
@@ -128,6 +130,8 @@ def register(
             model = register_folder(folder, refs and refs / f"{folder.name}.json")
             typer.echo(f"{model.name} {model.sha256[:12]}")
 
+
+app.command(epilog=cli_data.EXAMPLE)(cli_data.validate)
 
 if __name__ == "__main__":
     app()

@@ -7,13 +7,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from kd_vlm.journal import Journal
-from kd_vlm.optim import Step
+if TYPE_CHECKING:
+    from kd_vlm.journal import Journal
+    from kd_vlm.optim import Step
 
 console = Console(stderr=True)
 
@@ -52,8 +53,8 @@ def progress() -> Iterator[Progress]:
 
 
 def on_step(
-    journal: Journal, bars: Progress, title: str, n_steps: int, first: int, *, done: int = 0, every: int = 10
-) -> Callable[[Step], None]:
+    journal: "Journal", bars: Progress, title: str, n_steps: int, first: int, *, done: int = 0, every: int = 10
+) -> Callable[["Step"], None]:
     """A callback for `loop.fit` that moves a bar and writes metrics to the journal every `every` steps.
 
     Args:
@@ -63,7 +64,7 @@ def on_step(
     bar = bars.add_task(title, total=n_steps, completed=done, note="")
     began = time.monotonic()
 
-    def act(step: Step) -> None:
+    def act(step: "Step") -> None:
         rate = (step.number - done) / max(time.monotonic() - began, 1e-9)
         bars.update(bar, completed=step.number, note=f"loss {step.loss:.3f}  {rate:.1f} steps/s")
         if step.number % every == 0 or step.number == n_steps:

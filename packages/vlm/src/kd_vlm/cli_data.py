@@ -1,0 +1,94 @@
+"""The command `vlm validate`."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kd_vlm.exits import exit_code
+from kd_vlm.templates import TemplateName
+
+if TYPE_CHECKING:
+    from kd_vlm.manifest import Manifest
+
+EXAMPLE = (
+    "Example: vlm validate data/mix665k/llava_v1_5_mix665k.json --images data/mix665k/images "
+    "--lm refs/lms/lm-small.json --out out/validate/mix665k"
+)
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    """Exceptions to one message and an exit code."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        if (code := exit_code(error)) is None:
+            raise
+        typer.echo(str(error), err=True)
+        raise typer.Exit(code) from None
+
+
+def validate(
+    conversations: Annotated[Path, typer.Argument(help="Conversations: .json (one array), .jsonl or .parquet.")],
+    images: Annotated[Path, typer.Option(help="The folder of their pictures.")],
+    out: Annotated[Path, typer.Option(help="A folder for the manifest, one for each file.")],
+    lm: Annotated[
+        str | None, typer.Option(help="A language model (refs/NAME.json, models:/NAME or a folder): counts tokens.")
+    ] = None,
+    template: Annotated[TemplateName, typer.Option(help="How conversations are written.")] = "qwen2_base",
+    tokens_per_image: Annotated[int, typer.Option(min=1, help="Visual tokens of one picture.")] = 196,
+    max_tokens: Annotated[int, typer.Option(min=1, help="More tokens in a sample are a problem.")] = 2048,
+    workers: Annotated[int, typer.Option(min=0, help="Processes; 0: one a core.")] = 0,
+    allow: Annotated[float, typer.Option(min=0, max=1, help="Share of bad rows up to which the exit code is 0.")] = 0.0,
+) -> None:
+    """Check every sample and picture of a conversation file, and write a manifest that trainings can rely on.
+
+    Exit code 3 says that more rows than allowed are bad. An interrupted validation goes on when it is run again.
+    """
+    with _errors():
+        from kd_vlm.tracking import resolve
+        from kd_vlm.validate import Tokens
+        from kd_vlm.validate import validate as check
+        from kd_vlm.workspace import progress
+
+        tokens = lm and Tokens(resolve(lm).path, template, tokens_per_image, max_tokens)
+        with progress() as bars:
+            bar = bars.add_task("validate", total=None, note="")
+            manifest = check(
+                conversations,
+                images,
+                out,
+                tokens=tokens or None,
+                workers=workers or len(os.sched_getaffinity(0)),
+                on_rows=lambda done, total: bars.update(bar, completed=done, total=total),
+            )
+        _report(manifest)
+    if manifest.bad_share > allow:
+        typer.echo(f"{manifest.bad_share:.3%} of the rows are bad, at most {allow:.3%} are allowed.", err=True)
+        raise typer.Exit(3)
+
+
+def _report(manifest: "Manifest") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    summary = manifest.summary
+    table = Table("what", "rows", title=str(manifest.folder), title_justify="left")
+    for name, value in (("all", "rows"), ("text only", "rows_text_only"), ("bad", "rows_bad")):
+        table.add_row(name, f"{summary[value]:,}")
+    for cause, n in manifest.counts.items():
+        table.add_row(f"  {cause}", f"{n:,}")
+    Console().print(table)
+    if tokens := summary.get("tokens"):
+        typer.echo(
+            f"tokens {tokens['total']:,} (mean {tokens['mean']}, longest {tokens['longest']}), "
+            f"supervised {tokens['supervised_share']:.2%}"
+        )
+    typer.echo(str(manifest.folder / "manifest.json"))

@@ -1,0 +1,66 @@
+"""What a validation wrote down about a conversation file: one line a row, and a summary. See the contract."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kd_vlm.problems import Known, Problem
+from kd_vlm.workspace import file_digest
+
+SCHEMA = "kd-vlm-manifest/1"
+SUMMARY = "manifest.json"
+SAMPLES = "samples.jsonl"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A validated file. `summary` is `manifest.json`."""
+
+    folder: Path
+    summary: dict[str, Any]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How often each cause occurred."""
+        return dict(self.summary["problems"])
+
+    @property
+    def bad_share(self) -> float:
+        """The share of rows with a problem, in [0, 1]."""
+        return float(self.summary["rows_bad"] / max(self.summary["rows"], 1))
+
+    def lines(self) -> Iterator[dict[str, Any]]:
+        """The rows of the file in order: `row`, `id`, `images`, `sha256`, `tokens`, `supervised`, `problems`."""
+        with (self.folder / SAMPLES).open(encoding="utf-8") as file:
+            yield from map(json.loads, file)
+
+    def problems(self) -> Known:
+        """The problems of every row that has some; what `data.read_conversations` takes as `known`."""
+        return {line["row"]: [Problem(**p) for p in line["problems"]] for line in self.lines() if line["problems"]}
+
+
+def read_manifest(folder: Path, conversations: Path) -> Manifest:
+    """The manifest in `folder`, which must be of `conversations` as that file is now.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        ValueError: If it is of another file, or its own lines were changed.
+    """
+    path = folder / SUMMARY
+    if not path.is_file():
+        raise FileNotFoundError(f"Expected a manifest at {path}, found none. Run: vlm validate {conversations} ...")
+    summary = json.loads(path.read_text(encoding="utf-8"))
+    if summary.get("schema") != SCHEMA:
+        raise ValueError(f"{path}: expected schema {SCHEMA}, got {summary.get('schema')!r}.")
+    for name, file, digest in (
+        ("conversations", conversations, summary["file_sha256"]),
+        ("lines", folder / SAMPLES, summary["samples_sha256"]),
+    ):
+        if (found := file_digest([file])) != digest:
+            raise ValueError(
+                f"{path} is about other {name}: {file} has the digest {found[:12]}, expected {digest[:12]}. "
+                "Run vlm validate again."
+            )
+    return Manifest(folder, summary)
