@@ -4,6 +4,7 @@ A judge is anything that answers a text with a text (`Ask`), an OpenAI-compatibl
 in a file, one JSON line a question; the same reply is never sent twice, and a full cache needs no server.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -50,9 +51,10 @@ class Cache:
         self.asked = 0
         self._said: dict[str, str] = {}
         if path.is_file():
-            for line in path.read_text(encoding="utf-8").split("\n")[:-1]:  # a line without its newline was cut short
-                row = json.loads(line)
-                self._said[row["key"]] = row["said"]
+            for line in path.read_text(encoding="utf-8").split("\n"):
+                with contextlib.suppress(ValueError):  # a line that was cut short by a kill
+                    row = json.loads(line)
+                    self._said[row["key"]] = row["said"]
 
     def __call__(self, prompt: str) -> str:
         """What the judge says to a prompt.

@@ -63,9 +63,9 @@ def _clustered(data: TaskData, matched: Matched, path: Path) -> TaskData:
     if not bare:
         return data
     full = load_folder(path, data.key, pictures=True)
-    names = {item.id: _picture_name(item) for item in full.items}
     unknown = {item.id for item in bare}
-    items = [dataclasses.replace(i, cluster=names[i.id]) if i.id in unknown else i for i in data.items]
+    names = {item.id: _picture_name(item) for item in full.items if item.id in unknown}
+    items = [dataclasses.replace(i, cluster=names.get(i.id, i.cluster)) for i in data.items]
     return dataclasses.replace(data, items=items)
 
 

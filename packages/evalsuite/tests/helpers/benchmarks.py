@@ -147,7 +147,7 @@ def mmmu(root: Path) -> None:
         }
         for k in range(N)
     ]
-    write_parquet(root / "mmmu/Art/validation-00000-of-00001.parquet", rows)
+    write_parquet(root / "mmmu/data/validation-00000-of-00001.parquet", rows)
 
 
 def mathvista(root: Path) -> None:

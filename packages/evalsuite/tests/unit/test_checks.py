@@ -1,0 +1,115 @@
+"""Everything that is wrong with any benchmark is found before the first question, all at once."""
+
+import json
+import shutil
+import time
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from kd_evalsuite.checks import examine, require_ready
+from kd_evalsuite.cli import app
+from kd_evalsuite.items import DataError
+from kd_evalsuite.tasks import TASKS
+from typer.testing import CliRunner
+
+RUN = CliRunner()
+
+
+@pytest.fixture
+def root(benchmark_root, tmp_path):
+    """A copy to break."""
+    return shutil.copytree(benchmark_root, tmp_path / "benchmarks")
+
+
+def table_of(root, key):
+    """The first parquet file of a benchmark that holds questions."""
+    return next(f for f in sorted((root / key).rglob("*.parquet")) if "images" not in f.parent.name)
+
+
+def rename_column(root, key):
+    """Rename the column of answers, so that it is missing."""
+    if key == "mmvp":
+        file = root / "mmvp/Questions.csv"
+        file.write_text(file.read_text().replace("Correct Answer", "Gold", 1))
+        return "Correct Answer"
+    file = table_of(root, key)
+    table = pq.read_table(file)
+    name = next(c for c in ("answer", "answers") if c in table.column_names)
+    pq.write_table(table.rename_columns([f"{c}_x" if c == name else c for c in table.column_names]), file)
+    return name
+
+
+def test_a_whole_suite_is_ready_and_its_numbers_are_notes(benchmark_root):
+    findings = require_ready(benchmark_root, TASKS)
+    assert [f.task for f in findings] == list(TASKS)
+    assert all("the public data set has" in f.notes[0] for f in findings)
+    with pytest.raises(DataError) as caught:
+        require_ready(benchmark_root, TASKS, complete=True)
+    assert len(str(caught.value).splitlines()) == 16
+
+
+def test_a_missing_column_of_every_benchmark_is_named_at_once_and_quickly(root):
+    missing = {key: rename_column(root, key) for key in TASKS}
+    start = time.process_time()
+    with pytest.raises(DataError) as caught:
+        require_ready(root, TASKS)
+    assert time.process_time() - start < 10
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 16
+    for line, (key, name) in zip(lines, missing.items(), strict=True):
+        assert line.startswith(f"{key}: ")
+        assert f"expected columns {name}; found" in line
+
+
+def test_missing_folders_wrong_splits_double_ids_halved_pairs_and_lost_pictures_are_found_together(root):
+    shutil.rmtree(root / "ai2d")
+    chart = table_of(root, "chartqa")
+    chart.rename(chart.with_name("train-00000-of-00001.parquet"))
+    doc = table_of(root, "docvqa")
+    table = pq.read_table(doc)
+    pq.write_table(pa.concat_tables([table, table.slice(0, 1)]), doc)
+    mme = table_of(root, "mme_perception")
+    pq.write_table(pq.read_table(mme).slice(1), mme)
+    csv = root / "mmvp/Questions.csv"
+    csv.write_text("".join(csv.read_text().splitlines(keepends=True)[:-1]))
+    (root / "mmvp/MMVP Images/3.jpg").unlink()
+    found = {}
+    with pytest.raises(DataError) as caught:
+        require_ready(root, TASKS)
+    for line in str(caught.value).splitlines():
+        found.setdefault(line.split(":")[0], []).append(line)
+    assert "Expected a folder ai2d" in found["ai2d"][0]
+    assert "found train-00000-of-00001.parquet" in found["chartqa"][0]
+    assert "expected ids to be unique, 1 are repeated" in found["docvqa"][0]
+    assert "1 images do not have two questions, e.g. color/color/0.png" in found["mme_perception"][0]
+    assert "1 pairs are not whole, e.g. 6" in found["mmvp"][0]
+    assert "1 of 11 pictures are not there" in found["mmvp"][1]
+    assert set(found) == {"ai2d", "chartqa", "docvqa", "mme_perception", "mmvp"}
+
+
+def test_pictures_are_decoded_when_asked(root):
+    (root / "mmvp/MMVP Images/3.jpg").write_bytes(b"<html>not found</html>")
+    assert not examine(root, "mmvp").problems
+    (problem,) = examine(root, "mmvp", pictures=True).problems
+    assert "1 pictures cannot be decoded, e.g. 3 (" in problem
+
+
+def test_blank_questions_and_answers_are_found(root):
+    csv = root / "mmvp/Questions.csv"
+    csv.write_text(csv.read_text().replace("Is it red or blue?", " ", 2))
+    assert examine(root, "mmvp").problems == ("2 items have no question, e.g. 1, 2",)
+
+
+def test_the_command_tells_all_and_fails(root, tmp_path):
+    fine = RUN.invoke(app, ["doctor", "--data", str(root)])
+    assert fine.exit_code == 0, fine.output
+    rename_column(root, "gqa")
+    (root / "scienceqa").rename(tmp_path / "elsewhere")
+    done = RUN.invoke(app, ["doctor", "--data", str(root), "--tasks", "gqa,scienceqa,mmvp", "--json"])
+    assert done.exit_code == 2
+    found = {f["task"]: f for f in json.loads(done.stdout)}
+    assert found["gqa"]["problems"]
+    assert found["scienceqa"]["problems"]
+    assert not found["mmvp"]["problems"]
+    assert "gqa, scienceqa" in done.stderr

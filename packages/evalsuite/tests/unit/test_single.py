@@ -1,0 +1,247 @@
+"""Scoring one file of predictions: whoever wrote it, without parameters, to the same bytes."""
+
+import json
+import random
+import subprocess
+import sys
+
+import pytest
+from kd_evalsuite.cli import app
+from kd_evalsuite.data import load_task
+from kd_evalsuite.items import DataError
+from kd_evalsuite.records import Prediction
+from kd_evalsuite.single import load_replies, report
+from kd_evalsuite.tasks import EVERY, PROTOCOLS, TASKS
+from typer.testing import CliRunner
+
+from packages.evalsuite.tests.helpers.benchmarks import write_jsonl
+
+RUN = CliRunner()
+
+
+def items_of(root, key):
+    return load_task(root, key, pictures=False).items
+
+
+def told(root, key, folder, rule=lambda item: item.gold[0], *, name="p.jsonl", line=None):
+    """A file of replies by a rule; `line` is what a row of it looks like."""
+    line = line or (lambda item, said: {"id": item.id, "prediction": said})
+    write_jsonl(folder / name, [line(item, rule(item)) for item in items_of(root, key)])
+    return folder / name
+
+
+@pytest.mark.parametrize("key", EVERY)
+def test_gold_replies_get_the_best_score_and_silence_none(key, benchmark_root, tmp_path):
+    found = report(load_replies(key, told(benchmark_root, key, tmp_path), benchmark_root), "paper")
+    assert found["value"] == pytest.approx(found["best"])
+    assert found["unparsed"] == 0
+    silent = report(load_replies(key, told(benchmark_root, key, tmp_path, lambda i: ""), benchmark_root), "paper")
+    assert silent["value"] == 0
+    assert silent["unparsed"] == silent["items"] == silent["predictions"]["blank"]
+    assert silent["favourite"]["degenerate"]
+
+
+def test_json_has_everything_that_says_how_far_to_trust_a_score(benchmark_root, tmp_path):
+    file = told(benchmark_root, "mme_perception", tmp_path, lambda i: "Yes")
+    found = report(load_replies("mme_perception", file, benchmark_root), "paper")
+    assert (found["value"], found["unit"], found["best"], found["chance"]) == (100, "points of 400", 400, 150)
+    assert (found["n"], found["unparsed"], found["top_answer_share"]) == (24, 0, 1)
+    assert found["scorer"].startswith("paper-1+")
+    assert set(found["categories"]) == {"color", "count"}
+    assert found["categories"]["color"]["value"] == 50
+    assert found["data"] == {"sha256": found["data"]["sha256"], "items": 24, "public_items": 2114, "complete": False}
+    gqa = report(load_replies("gqa", told(benchmark_root, "gqa", tmp_path), benchmark_root), "paper")
+    assert (gqa["value"], gqa["unit"]) == (100, "percent")
+    assert gqa["chance"] is None
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("key", TASKS)
+def test_no_protocol_minds_the_order_of_predictions_and_scores_stay_in_range(key, protocol, benchmark_root, tmp_path):
+    rng = random.Random(key)
+    replies = {
+        i.id: rng.choice([i.gold[0], "A", "B.", "Yes", "no", "7", "", "The answer is (C)."])
+        for i in items_of(benchmark_root, key)
+    }
+    file = told(benchmark_root, key, tmp_path, lambda i: replies[i.id])
+    found = report(load_replies(key, file, benchmark_root), protocol)
+    lines = file.read_text().splitlines(keepends=True)
+    rng.shuffle(lines)
+    file.write_text("".join(lines))
+    assert report(load_replies(key, file, benchmark_root), protocol) == found
+    for part in (found, *found["metrics"], *found["categories"].values()):
+        assert 0 <= part["value"] <= found["best"]
+        assert part["stderr"] >= 0
+
+
+def test_the_command_needs_no_parameters_and_prints_nothing_but_json(benchmark_root, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file = told(benchmark_root, "mmvp", tmp_path)
+    command = ["score", "--task", "mmvp", "--protocol", "lmms", "--predictions", str(file), "--json"]
+    done = RUN.invoke(app, [*command, "--data", str(benchmark_root), "--out", str(tmp_path / "s.json")])
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert (found["metric"], found["value"], found["n"], found["protocol"]) == ("pair_accuracy", 100.0, 6, "lmms")
+    assert json.loads((tmp_path / "s.json").read_text()) == found
+    folder = RUN.invoke(app, [*command, "--data", str(benchmark_root / "mmvp")])
+    assert json.loads(folder.stdout) == found
+    without = RUN.invoke(app, command)
+    assert without.exit_code == 2
+    assert "Expected --data" in without.stderr
+
+
+def test_scoring_imports_no_model_and_gives_the_same_bytes(benchmark_root, tmp_path):
+    file = told(benchmark_root, "textvqa", tmp_path)
+    command = ["score", "--task", "textvqa", "--predictions", str(file), "--data", str(benchmark_root), "--json"]
+    code = (
+        f"import sys\nfrom kd_evalsuite.cli import app\ntry:\n    app({command!r})\nexcept SystemExit:\n    pass\n"
+        "heavy = {'torch', 'transformers', 'mlflow', 'scipy', 'pandas'} & set(sys.modules)\n"
+        "sys.exit(str(heavy) if heavy else 0)"
+    )
+    outputs = {subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout for _ in range(2)}
+    assert len(outputs) == 1
+    assert json.loads(outputs.pop())["value"] == 100
+
+
+FORMS = {
+    "llava": lambda item, said: {"question_id": item.id, "prompt": item.question, "text": said, "model_id": "m"},
+    "cambrian": lambda item, said: {"questionId": item.id, "answer": said, "gt_answer": "?", "model_id": "m"},
+    "mathvista": lambda item, said: {"pid": item.id, "response": said},
+    "vlmevalkit": lambda item, said: {"index": item.id, "question": item.question, "answer": "?", "prediction": said},
+    "ours with more": lambda item, said: Prediction(id=item.id, prediction=said, tokens=3, seconds=0.1).model_dump(),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_replies_are_read_as_other_suites_write_them(form, benchmark_root, tmp_path):
+    file = told(benchmark_root, "ai2d", tmp_path, line=FORMS[form])
+    assert report(load_replies("ai2d", file, benchmark_root), "paper")["value"] == 100
+
+
+def test_replies_of_lmms_eval_are_by_position(benchmark_root, tmp_path):
+    rows = [
+        {"doc_id": k, "target": "?", "resps": [[i.gold[0]]], "filtered_resps": [i.gold[0]]}
+        for k, i in enumerate(items_of(benchmark_root, "ai2d"))
+    ]
+    write_jsonl(tmp_path / "samples.jsonl", rows[::-1])
+    assert report(load_replies("ai2d", tmp_path / "samples.jsonl", benchmark_root), "paper")["value"] == 100
+
+
+def test_replies_in_tables_and_in_json(benchmark_root, tmp_path):
+    items = items_of(benchmark_root, "ai2d")
+    (tmp_path / "p.tsv").write_text("index\tprediction\n" + "".join(f"{i.id}\t{i.gold[0]}\n" for i in items))
+    (tmp_path / "p.json").write_text(json.dumps({i.id: {"response": i.gold[0]} for i in items}))
+    for name in ("p.tsv", "p.json"):
+        assert report(load_replies("ai2d", tmp_path / name, benchmark_root), "paper")["value"] == 100
+
+
+def test_mmes_replies_are_told_apart_by_image_and_question_and_those_of_the_other_part_are_counted(
+    benchmark_root, tmp_path
+):
+    rows = []
+    for part in ("mme_perception", "mme_cognition"):
+        for item in items_of(benchmark_root, part):
+            category, name = item.fields["question_id"].split("/")
+            asked = (
+                item.question.removesuffix(" Please answer yes or no.") + "\nAnswer the question using a single word."
+            )
+            rows.append({"question_id": f"{category}/images/{name}", "prompt": asked, "text": item.gold[0]})
+    write_jsonl(tmp_path / "mme.jsonl", rows)
+    for part, others in (("mme_perception", 12), ("mme_cognition", 24)):
+        found = report(load_replies(part, tmp_path / "mme.jsonl", benchmark_root), "paper")
+        assert found["value"] == found["best"]
+        assert found["predictions"]["of_no_item"] == others
+
+
+def test_mme_is_read_from_its_text_files_with_and_without_replies(benchmark_root, tmp_path):
+    items = items_of(benchmark_root, "mme_perception")
+    for category in ("color", "count"):
+        lines = [
+            "\t".join([i.fields["question_id"].split("/")[1], i.question, i.gold[0], f"{i.gold[0]}, it is."])
+            for i in items
+            if i.category == category
+        ]
+        (tmp_path / f"{category}.txt").write_text("\n".join(lines) + "\n")
+    found = report(load_replies("mme_perception", tmp_path, tmp_path), "paper")
+    assert (found["value"], found["n"]) == (400, 24)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([{"id": "7", "prediction": "x"}], "12 of 12 items have no prediction"),
+        ([{"name": "7", "prediction": "x"}], "expected an id .*; found name, prediction"),
+        ([{"id": "7", "says": "x"}], "expected a reply .*; found id, says"),
+        (["7"], "expected an object, got str"),
+        ([], "found none"),
+    ],
+)
+def test_a_file_that_is_something_else_is_said_to_be(rows, message, benchmark_root, tmp_path):
+    write_jsonl(tmp_path / "p.jsonl", rows)
+    with pytest.raises(DataError, match=message):
+        load_replies("gqa", tmp_path / "p.jsonl", benchmark_root)
+
+
+def test_a_reply_that_comes_twice_is_an_error(benchmark_root, tmp_path):
+    file = told(benchmark_root, "gqa", tmp_path)
+    file.write_text(file.read_text() + file.read_text().splitlines()[3] + "\n")
+    with pytest.raises(DataError, match="'20000003' is there twice"):
+        load_replies("gqa", file, benchmark_root)
+
+
+def test_errors_vary_together_where_questions_share_a_picture(benchmark_root, tmp_path):
+    """DocVQA's fixture asks three questions a page: answers that are right page by page have the larger error."""
+    by_page = told(benchmark_root, "docvqa", tmp_path, lambda i: i.gold[0] if int(i.id) // 3 % 2 else "no")
+    grouped = report(load_replies("docvqa", by_page, benchmark_root), "paper")
+    mixed = told(benchmark_root, "docvqa", tmp_path, lambda i: i.gold[0] if int(i.id) % 2 else "no", name="m.jsonl")
+    single = report(load_replies("docvqa", mixed, benchmark_root), "paper")
+    assert grouped["value"] == single["value"] == 50
+    assert grouped["stderr"] == pytest.approx(100 * (0.25 / 4 * 4 / 3) ** 0.5)
+    assert single["stderr"] < grouped["stderr"] / 2
+
+
+def test_labels_known_to_be_wrong_are_corrected_only_when_asked_and_reported(tmp_path):
+    lines = ["lndex,Question,Options,Correct Answer"]
+    lines += [f"{k},Is it x?,(a) Long (b) Short,({'ab'[(k + 1) % 2]})" for k in range(1, 301)]
+    (tmp_path / "mmvp").mkdir()
+    (tmp_path / "mmvp/Questions.csv").write_text("\n".join(lines) + "\n")
+    file = told(tmp_path, "mmvp", tmp_path)
+    plain = report(load_replies("mmvp", file, tmp_path), "paper")
+    mended = report(load_replies("mmvp", file, tmp_path, errata=True), "paper")
+    assert (plain["value"], plain["errata"]["known"], plain["errata"]["applied"]) == (100, 4, [])
+    assert mended["value"] == pytest.approx(100 * 148 / 150)
+    assert mended["errata"]["applied"] == ["99", "100", "279", "280"]
+    assert mended["scorer"] == plain["scorer"] + "+errata"
+    assert any("issues 14 and 30" in source for source in mended["errata"]["source"])
+    right = [*lines[:99], "99,Is it x?,(a) Long (b) Short,(c)", *lines[100:]]
+    (tmp_path / "mmvp/Questions.csv").write_text("\n".join(right) + "\n")
+    with pytest.raises(DataError, match=r"expected a gold answer among AB|of other data"):
+        load_replies("mmvp", file, tmp_path, errata=True)
+
+
+def test_rescore_shows_every_protocol_for_a_file_and_for_a_folder(benchmark_root, tmp_path):
+    file = told(benchmark_root, "cvbench_2d", tmp_path, lambda i: f"The answer is: {i.gold[0]}")
+    command = ["rescore", "--task", "cvbench_2d", "--predictions", str(file), "--data", str(benchmark_root)]
+    found = {r["protocol"]: r for r in json.loads(RUN.invoke(app, [*command, "--json"]).stdout)}
+    assert list(found) == list(PROTOCOLS)
+    assert {p: r["value"] for p, r in found.items()} == {
+        "paper": 100, "cambrian": 0, "lmms": 0, "vlmevalkit": 100, "official": 100,
+    }  # fmt: skip
+    table = RUN.invoke(app, command)
+    assert table.exit_code == 0
+    assert "accuracy_by_source" in table.output
+
+
+def test_a_folder_of_predictions_is_scored_without_parameters_and_under_another_protocol(benchmark_root, tmp_path):
+    from packages.evalsuite.tests.unit.test_score import write
+
+    write(benchmark_root, tmp_path / "p", lambda i: f"The answer is: {i.gold[0]}", keys=["mmvp", "gqa"])
+    command = ["score", "--predictions", str(tmp_path / "p"), "--data", str(benchmark_root), "--json"]
+    plain = json.loads(RUN.invoke(app, [*command, "--out", str(tmp_path / "a")]).stdout)
+    other = json.loads(RUN.invoke(app, [*command, "--out", str(tmp_path / "b"), "--protocol", "cambrian"]).stdout)
+    values = [{s["benchmark"]: s["value"] for s in one[0]["scores"][::-1]} for one in (plain, other)]
+    assert (values[0]["mmvp"], values[1]["mmvp"]) == (1, 0)
+    assert other[0]["scores"][0]["benchmark_version"].startswith("cambrian-1+")
+    assert (
+        RUN.invoke(app, ["rescore", "--predictions", str(tmp_path / "p"), "--data", str(benchmark_root)]).exit_code == 0
+    )
