@@ -105,3 +105,35 @@ def report_command(
         results, task, out, data, how=How(level=level, samples=samples, seed=seed), common=common, all_pairs=all_pairs,
         n_worst=worst, n_flips=flips, image_bytes=int(max_image_mb * 2**20), heading=title,
     )  # fmt: skip
+
+
+@app.command("forensics")
+@guarded
+def forensics_command(
+    table: Annotated[Path, typer.Argument(help="A CSV table as published: one row a model, one column a benchmark.")],
+    counts: Annotated[
+        list[str],
+        typer.Option("--counts", metavar="COLUMN=N,N | LOW-HIGH", help="A column's item counts, or what to search."),
+    ] = [],  # noqa: B006
+    by: Annotated[str | None, typer.Option("--by", help="Split every column by this text column.")] = None,
+    declare: Annotated[
+        Path | None, typer.Option("--declare", help="YAML with a section `forensics`: columns, scales, counts.")
+    ] = None,
+    decimals: Annotated[
+        int | None, typer.Option("--decimals", min=0, max=6, help="Printed decimals, where the file dropped zeros.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Which numbers of items can have produced a table's printed digits, and what in it cannot be as it says.
+
+    Columns named after a benchmark are known with their public counts, scale and what guessing scores; others are
+    declared by --counts or in a file. Digits are taken as printed: 62.9 in a column with 62.91 is 62.90.
+
+    Examples:
+    evalsuite forensics table.csv
+
+    evalsuite forensics table.csv --counts 'my bench=812' --counts 500-7000 --by framework
+    """
+    from kd_evalsuite import commands_forensics
+
+    commands_forensics.run(table, counts, by=by, declare=declare, decimals=decimals, as_json=as_json)

@@ -19,7 +19,7 @@ from kd_evalsuite.items import DataError
 from kd_evalsuite.resample import Floats, Stratum
 from kd_evalsuite.results import Result
 from kd_evalsuite.stats import detectable, holm, mcnemar
-from kd_evalsuite.tasks import TASKS
+from kd_evalsuite.tasks import EVERY, VARIANTS
 
 ALPHA = 0.05
 
@@ -167,7 +167,8 @@ def compare(
         for group in groups_of(aligned)
         if (mine := [p for p in some if group_of(p.task) == group])
     ]
-    averages = [_difference(AVERAGE, *named[pair], some, how) for pair, some in parts.items() if len(some) > 1]
+    counted = {pair: [p for p in some if in_average(p.task)] for pair, some in parts.items()}
+    averages = [_difference(AVERAGE, *named[pair], some, how) for pair, some in counted.items() if len(some) > 1]
     return Comparison(
         models=tuple(labels),
         tasks=aligned,
@@ -270,7 +271,12 @@ def _adjusted(found: Sequence[Difference]) -> tuple[Difference, ...]:
 
 def group_of(task: str) -> str:
     """The suite's group of a task."""
-    return TASKS[task].group if task in TASKS else "Other"
+    return EVERY[task].group if task in EVERY else "Other"
+
+
+def in_average(task: str) -> bool:
+    """Whether a task counts in the Average: variants of a benchmark and zero-shot classification do not."""
+    return task not in VARIANTS and task != "zeroshot"
 
 
 def groups_of(tasks: Iterable[str]) -> list[str]:

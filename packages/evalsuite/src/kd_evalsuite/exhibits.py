@@ -13,7 +13,7 @@ from kd_evalsuite.items import DataError, Item, Picture
 from kd_evalsuite.predictions import MANIFEST, read_manifest
 from kd_evalsuite.resample import Floats
 from kd_evalsuite.results import Result
-from kd_evalsuite.tasks import TASKS
+from kd_evalsuite.tasks import EVERY
 from kd_evalsuite.text import LETTERS
 
 
@@ -126,7 +126,7 @@ def _answered(result: Result, task: str, key: str) -> Answered:
 
 
 def _prompt(task: str, item: Item, prompts: str) -> str:
-    ask = TASKS[task].prompts.get(prompts)
+    ask = EVERY[task].prompts.get(prompts)
     if ask:
         return ask(item).text
     return "\n".join((item.question, *(f"{LETTERS[i]}. {choice}" for i, choice in enumerate(item.choices))))
@@ -166,7 +166,7 @@ class Looker:
         return exhibit(one, ids, shown, self._data(one.task) if ids else None, self._prompts)
 
     def _data(self, task: str) -> TaskData | None:
-        if self.root is None or task not in TASKS:
+        if self.root is None or task not in EVERY:
             return None
         if self._held is None or self._held.key != task:
             self._held = None  # let go of the last task's pictures first

@@ -9,13 +9,13 @@ from kd_evalsuite import resample
 from kd_evalsuite.alarms import Alarm, alarms
 from kd_evalsuite.aligned import Aligned, align
 from kd_evalsuite.average import AVERAGE
-from kd_evalsuite.compare import USUAL, Comparison, How, compare, group_of, groups_of
+from kd_evalsuite.compare import USUAL, Comparison, How, compare, group_of, groups_of, in_average
 from kd_evalsuite.exhibits import Exhibit, Flips, Looker, find_flips, worst
 from kd_evalsuite.items import DataError
 from kd_evalsuite.records import Score
 from kd_evalsuite.results import Result
 from kd_evalsuite.stats import normal_interval
-from kd_evalsuite.tasks import TASKS
+from kd_evalsuite.tasks import EVERY
 
 MOST_CATEGORIES = 30  # more are left out of a figure, the smallest first; the CSV has all
 
@@ -73,6 +73,10 @@ class Page:
     worst: tuple[Exhibit, ...]
     alarms: tuple[Alarm, ...]
     level: float
+
+    @property
+    def n_averaged(self) -> int:
+        return sum(in_average(row.task) for row in self.rows)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -162,13 +166,10 @@ def _cell(score: Score, remarks: tuple[str, ...], level: float) -> Cell:
 def _average(results: Sequence[Result], rows: Sequence[Row], level: float) -> Row | None:
     """The Averages as they were scored; none if not all models have one over the same, or tasks were left out."""
     found = {r.label: s for r in results if (s := r.scores.main(AVERAGE))}
-    whole = {key for r in results for key in r.mains} == {row.task for row in rows}
-    if (
-        len(found) < len(results)
-        or not whole
-        or len({s.benchmark_version for s in found.values()}) > 1
-        or len(rows) < 2
-    ):
+    counted = {row.task for row in rows if in_average(row.task)}
+    whole = {key for r in results for key in r.mains if in_average(key)} == counted
+    alike = len({s.benchmark_version for s in found.values()}) == 1
+    if len(found) < len(results) or not whole or not alike or len(counted) < 2:
         return None
     cells = {label: _cell(score, (), level) for label, score in found.items()}
     first = next(iter(found.values()))
@@ -200,4 +201,4 @@ def in_groups(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 def source_of(task: str) -> str:
     """The public dataset of a task."""
-    return TASKS[task].source if task in TASKS else ""
+    return EVERY[task].source if task in EVERY else ""

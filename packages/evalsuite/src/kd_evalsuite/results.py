@@ -13,7 +13,7 @@ from kd_evalsuite.items import DataError
 from kd_evalsuite.predictions import read_predictions
 from kd_evalsuite.records import Score, Scores
 from kd_evalsuite.score import ITEMS, SCORES, read_scores
-from kd_evalsuite.tasks import TASKS
+from kd_evalsuite.tasks import EVERY
 
 
 class ItemRow(BaseModel):
@@ -54,8 +54,8 @@ class Result:
         for score in self.scores.scores:
             if score.benchmark != AVERAGE:
                 found.setdefault(score.benchmark, score)
-        known = [key for key in TASKS if key in found]
-        return {key: found[key] for key in (*known, *(k for k in found if k not in TASKS))}
+        known = [key for key in EVERY if key in found]
+        return {key: found[key] for key in (*known, *(k for k in found if k not in EVERY))}
 
     def replies(self, task: str) -> Mapping[str, str]:
         """The model's replies by item id; empty where no predictions are at hand."""

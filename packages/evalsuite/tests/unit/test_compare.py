@@ -243,6 +243,13 @@ def test_wrong_input_is_refused_with_exit_code_2(pair, arguments, said):
     assert said in " ".join(done.output.split())
 
 
+@pytest.mark.parametrize("command", ["compare", "report", "forensics"])
+def test_every_command_about_results_has_help_with_an_example(command):
+    done = RUN.invoke(app, [command, "--help"])
+    assert done.exit_code == 0
+    assert "Examples:" in done.output
+
+
 def test_the_same_model_twice_is_told_apart_by_folder(pair, tmp_path):
     folders = [pair[0], scored_copy(pair[0], tmp_path / "again")]
     assert [r.label for r in read_results(folders)] == ["a", "again"]
