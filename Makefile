@@ -13,7 +13,7 @@ export WDS_SECURE = 1
 export HF_HUB_OFFLINE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults lint check ui clean wheels study real constraints
+.PHONY: help setup demo test faults lint check ui clean wheels docs study real constraints
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -51,6 +51,11 @@ wheels: setup ## the four wheels, in dist/
 	@for p in distill vlm evalsuite analysis; do $(BIN)/uv build --quiet --wheel --out-dir dist packages/$$p || exit 1; done
 	@ls dist
 
+docs: setup ## the documentation as pages, in site/
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -r requirements-docs.txt
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	@echo "site/index.html"
+
 study: setup ## distillation over seeds and student architectures (up to an hour)
 	@$(BIN)/python -m pipeline.study $(if $(JOBS),--jobs $(JOBS))
 
@@ -59,8 +64,8 @@ real: setup ## the same stages on real data, where that is present
 
 constraints: setup ## resolve the pins again
 	@$(BIN)/uv pip compile --quiet --universal --no-annotate --no-header --python-version 3.11 \
-	  packages/*/pyproject.toml --all-extras requirements-dev.txt -o constraints.txt
+	  packages/*/pyproject.toml --all-extras requirements-dev.txt requirements-docs.txt -o constraints.txt
 	@! grep -n '://' constraints.txt
 
 clean: ## remove what the study wrote; .venv stays (remove it by hand)
-	@rm -rf data out runs mlruns mlflow.db build dist .dvc/cache .dvc/tmp .mypy_cache .ruff_cache .import_linter_cache
+	@rm -rf data out runs mlruns mlflow.db build dist site .dvc/cache .dvc/tmp .mypy_cache .ruff_cache .import_linter_cache
