@@ -4,7 +4,7 @@ Source: Kornblith et al. 2019 (linear CKA), Song et al. 2012 (unbiased HSIC), Ef
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -103,7 +103,7 @@ def left_out(joint: Joint, n: int, x: Own, y: Own, u: Rows, v: Rows) -> dict[str
     return found
 
 
-def own_left_out(one: Own, blocks: Sequence[Rows]) -> dict[str, Vector]:
+def own_left_out(one: Own, blocks: Iterable[Rows]) -> dict[str, Vector]:
     """`left_out` of a side with itself, over all its rows; once for all pairs that it stands in."""
     parts = []
     for rows in blocks:

@@ -1,6 +1,7 @@
 """What the commands share: options, the section of params.yaml, and errors as exit codes."""
 
 import functools
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,7 +20,9 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Check parameters and in
 Students = Annotated[
     list[str], typer.Option("--student", help="A reference file, models:/name, or a model's folder; repeatable.")
 ]
-Teachers = Annotated[list[str], typer.Option("--teacher", help="The teacher beside it; as often as --student.")]
+Teachers = Annotated[
+    list[str], typer.Option("--teacher", help="The teacher beside it; once for all students, or as often as --student.")
+]
 
 
 def guarded(command: Callable[..., None]) -> Callable[..., None]:
@@ -52,8 +55,14 @@ def _fail(error: object, code: int) -> None:
     raise typer.Exit(code)
 
 
-def load(path: Path, overrides: list[str]) -> "AnalysisParams":
+def load(path: Path | None, overrides: list[str]) -> "AnalysisParams":
+    """The section of a file. Without a path: of `params.yaml` where there is one, else the defaults."""
     from kd_analysis.config import AnalysisParams
     from kd_analysis.params import load_section
 
-    return load_section(path, "analysis", AnalysisParams, overrides)
+    if path is not None or PARAMS.is_file():
+        return load_section(path or PARAMS, "analysis", AnalysisParams, overrides)
+    with tempfile.TemporaryDirectory() as folder:
+        defaults = Path(folder, "defaults.yaml")
+        defaults.write_text("analysis: {}\n")
+        return load_section(defaults, "analysis", AnalysisParams, overrides)

@@ -1,11 +1,14 @@
 """The section `analysis` of params.yaml."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from kd_analysis import taps
 from kd_analysis.params import Params
+
+Tap = Annotated[str, AfterValidator(taps.checked)]
 
 
 class PairParams(Params):
@@ -18,13 +21,16 @@ class PairParams(Params):
 class AnalysisParams(Params):
     """What is measured and how sure the report is."""
 
-    tap: Literal["pooled", "embed"] = Field("pooled", description="Where features are read: before or after the head.")
+    tap: Tap | tuple[Tap, ...] = Field("pooled", description="Where features are read, see taps.py; one or several.")
     estimators: tuple[Literal["debiased", "biased"], ...] = Field(("debiased", "biased"), min_length=1)
+    measures: Literal["all"] | tuple[str, ...] = Field((), description="Similarities beside CKA, see measures.py.")
     tasks: Literal["all"] | tuple[str, ...] = Field("all", description="Benchmark folders to take images from.")
     benchmarks: Path = Field(Path("data/world/benchmarks"), description="One folder a task.")
     max_images: int | None = Field(None, ge=5, description="Images a task at most; null for all.")
     refs: Path = Field(Path("refs"), description="Where references of students and teachers are discovered.")
     pairs: Literal["discovered"] | tuple[PairParams, ...] = "discovered"
+    store: Path = Field(Path("runs/features"), description="Features that were read before, for any pair and task.")
+    device: str = Field("cpu", description="Where encoders run, in torch's words.")
     level: float = Field(0.95, gt=0.5, lt=1, description="Coverage of every interval.")
     n_bootstrap: int = Field(2000, ge=200)
     seed: int = Field(0, ge=0, description="Of resampling and of the untrained students.")
@@ -41,3 +47,7 @@ class AnalysisParams(Params):
     encoders: dict[str, str] = Field(
         default_factory=dict, description="VLM name: its encoder's name, where the VLM's name does not tell."
     )
+
+    @property
+    def taps(self) -> tuple[str, ...]:
+        return (self.tap,) if isinstance(self.tap, str) else self.tap

@@ -1,88 +1,187 @@
-"""The distinct images of a benchmark folder, in image columns of parquet files (Hugging Face) or in files."""
+"""Distinct images: of a folder of files, of webdataset shards, or of the image columns of parquet files (Hugging Face).
+
+They are read twice: once to tell them apart, once for the encoders. What fits `HELD_BYTES` is decoded once.
+"""
 
 import hashlib
 import io
-from collections.abc import Callable, Iterator
+import itertools
+import tarfile
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from PIL import Image, UnidentifiedImageError
 
+from kd_analysis.store import Decoded
+
 IMAGE_FILES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif"}
 MAX_PIXELS = 100_000_000
+HELD_BYTES = 512 * 2**20  # of decoded pixels
+AHEAD = 64  # images decoded side by side
+
+Encoded = tuple[str, bytes]  # where it stands, and its bytes
 
 
 class ImageError(ValueError):
-    """A benchmark folder holds no images, or one that cannot be read."""
+    """There are no images, or one cannot be read."""
 
 
-@dataclass(frozen=True)
 class Pictures:
     """The distinct images of several tasks.
 
     Attributes:
-        by_id: Decoded RGB images under the sha256 of their size and pixels; shared by the tasks.
-        tasks: For each task the sorted ids of its distinct images.
+        tasks: For each task the sorted ids of its distinct images: the sha256 of size and pixels.
         rows: For each task how many images were read before duplicates were dropped.
     """
 
-    by_id: dict[str, Image.Image]
-    tasks: dict[str, tuple[str, ...]]
-    rows: dict[str, int]
+    def __init__(self, sources: Mapping[str, Path]) -> None:
+        self.tasks: dict[str, tuple[str, ...]] = {}
+        self.rows: dict[str, int] = {}
+        self._sources = sources
+        self._at: dict[str, tuple[str, int]] = {}  # id -> task, number within its source
+        self._held: dict[str, Image.Image] = {}
+
+    @property
+    def ids(self) -> list[str]:
+        """All of them, in the order in which `stream` gives them."""
+        return list(self._at)
+
+    def take(self, task: str, found: Iterable[tuple[str, Image.Image | None]], most: int | None) -> None:
+        """Note the images of a task, and hold the decoded ones while there is room."""
+        first: dict[str, int] = {}
+        fresh: dict[str, Image.Image] = {}
+        room = HELD_BYTES - sum(map(_bytes_held, self._held.values()))
+        n = 0
+        for n, (one, image) in enumerate(found, 1):
+            if one not in first and image is not None and one not in self._held and _bytes_held(image) <= room:
+                fresh[one] = image
+                room -= _bytes_held(image)
+            first.setdefault(one, n - 1)
+        kept = set(sorted(first)[:most])
+        self.rows[task], self.tasks[task] = n, tuple(sorted(kept))
+        for one, number in first.items():
+            if one in kept:
+                self._at.setdefault(one, (task, number))
+        self._held |= {one: image for one, image in fresh.items() if one in kept}
+
+    def stream(self, wanted: Collection[str]) -> Iterator[tuple[str, Image.Image]]:
+        """Decoded RGB images under their ids, each once."""
+        for task, source in self._sources.items():
+            here = {number: one for one, (place, number) in self._at.items() if place == task and one in wanted}
+            held = [one for one in here.values() if one in self._held]
+            yield from ((one, self._held[one]) for one in held)
+            rest = {number: one for number, one in here.items() if one not in self._held}
+            if rest:
+                chosen = ((rest[k], item) for k, item in enumerate(encoded_images(source)) if k in rest)
+                yield from _ahead(lambda given: (given[0], _decoded(*given[1])[1]), chosen)
+
+
+def _bytes_held(image: Image.Image) -> int:
+    return image.width * image.height * 3
 
 
 def read_pictures(
-    root: Path,
-    tasks: list[str],
+    sources: Mapping[str, Path],
     max_per_task: int | None = None,
-    on_task: Callable[[int], None] = lambda done: None,
+    known: Decoded | None = None,
+    on_image: Callable[[str, int], None] = lambda task, done: None,
 ) -> Pictures:
-    """Read the images of `root/<task>/` for each task, each distinct one once.
+    """The distinct images of each source.
 
     Duplicate rows would drive debiased CKA towards the biased value, so one image counts once however many questions
     are asked about it.
 
     Args:
-        root: The folder of benchmarks.
-        tasks: Their names.
+        sources: By the name of the task: a folder (of images, parquet files or shards), one such file, or a pattern.
         max_per_task: Keep that many images of a task, those with the lowest ids (a pseudo-random choice).
-        on_task: Told after each task how many are done.
+        known: Ids of images that were decoded before.
+        on_image: Told (task, images read so far).
 
     Raises:
-        ImageError: If a task's folder holds no image, or an image cannot be decoded.
+        ImageError: If a source holds no image, or an image cannot be decoded.
     """
-    by_id: dict[str, Image.Image] = {}
-    ids: dict[str, tuple[str, ...]] = {}
-    rows: dict[str, int] = {}
+    known = known or Decoded()
+    pictures = Pictures(sources)
+
+    def identified(item: Encoded) -> tuple[str, Image.Image | None]:
+        data_sha256, one = known.of(item[1])
+        if one is not None:
+            return one, None
+        one, image = _decoded(*item)
+        known.learn(data_sha256, one)
+        return one, image
+
+    for task, source in sources.items():
+        pictures.take(task, _told(_ahead(identified, encoded_images(source)), task, on_image), max_per_task)
+    known.save()
+    return pictures
+
+
+def _told(found: Iterable[Any], task: str, on_image: Callable[[str, int], None]) -> Iterator[Any]:
+    done = 0
+    for done, one in enumerate(found, 1):
+        if done % AHEAD == 0:
+            on_image(task, done)
+        yield one
+    on_image(task, done)
+
+
+def _ahead(work: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+    """`work` on the items in threads, in order, a bounded number at a time."""
     with ThreadPoolExecutor() as pool:
-        for done, task in enumerate(tasks, 1):
-            found = list(pool.map(_decoded, *zip(*encoded_images(root / task), strict=True)))
-            rows[task] = len(found)
-            kept = dict(found)
-            ids[task] = tuple(sorted(kept)[:max_per_task])
-            for one in ids[task]:
-                by_id.setdefault(one, kept[one])
-            on_task(done)
-    return Pictures(by_id, ids, rows)
+        for some in _batched(items):
+            yield from pool.map(work, some)
 
 
-def encoded_images(folder: Path) -> list[tuple[str, bytes]]:
-    """Every image of a benchmark as (where it stands, encoded bytes).
+def _batched(items: Iterable[Any]) -> Iterator[list[Any]]:
+    walk = iter(items)
+    while some := list(itertools.islice(walk, AHEAD)):
+        yield some
+
+
+def encoded_images(source: Path) -> Iterator[Encoded]:
+    """Every image of a source as (where it stands, encoded bytes), in one order.
 
     Raises:
         ImageError: If there is none.
     """
-    found = []
-    for path in sorted(folder.rglob("*")):
-        if path.suffix == ".parquet":
-            found += list(_from_parquet(path))
-        elif path.suffix.lower() in IMAGE_FILES:
-            found.append((str(path), path.read_bytes()))
+    found = False
+    for path in _files(source):
+        for item in _in_file(path):
+            found = True
+            yield item
     if not found:
-        raise ImageError(f"Expected parquet files with images, or image files, in {folder}; found none.")
-    return found
+        raise ImageError(f"Expected images, webdataset shards or parquet files with images in {source}; found none.")
+
+
+def _files(source: Path) -> list[Path]:
+    if source.is_dir():
+        return sorted(source.rglob("*"))
+    return [source] if source.is_file() else sorted(source.parent.glob(source.name))
+
+
+def _in_file(path: Path) -> Iterator[Encoded]:
+    if path.suffix == ".parquet":
+        yield from _from_parquet(path)
+    elif path.suffix == ".tar":
+        yield from _from_tar(path)
+    elif path.suffix.lower() in IMAGE_FILES:
+        yield str(path), path.read_bytes()
+
+
+def _from_tar(path: Path) -> Iterator[Encoded]:
+    """The images of a webdataset shard; nothing is unpacked."""
+    try:
+        with tarfile.open(path) as shard:
+            for member in shard:
+                if member.isfile() and Path(member.name).suffix.lower() in IMAGE_FILES:
+                    stream = shard.extractfile(member)
+                    if stream is not None:
+                        yield f"{path}, {member.name}", stream.read()
+    except tarfile.TarError as error:
+        raise ImageError(f"{path}: not a readable shard: {error}") from None
 
 
 def _from_parquet(path: Path) -> Iterator[tuple[str, bytes]]:

@@ -1,35 +1,26 @@
-"""`analysis cka`: resolve the encoders, compute their features over the distinct images once, compare, write."""
+"""`analysis cka`: resolve the encoders, read their features once over the distinct images, compare, write."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
-from kd_analysis import tracking
+from kd_analysis import folders, tracking
+from kd_analysis.comparing import Comparison, Pair, compare
+from kd_analysis.library import Encoders, Library, Told, described, pictures_of
 from kd_analysis.moments import Moments
 from kd_analysis.names import parse
 from kd_analysis.similarity import (
     ALONE,
     OWN,
+    SEEDS,
     TEACHERS,
     UNTRAINED,
-    Features,
-    Pair,
     Record,
-    compare,
     relation_of,
     write_records,
 )
-
-Told = Callable[[str, int, int], None]  # (what, done, total)
-
-
-@dataclass(frozen=True)
-class Encoders:
-    """The models of a comparison, by name, and which student was paired with which teacher."""
-
-    students: dict[str, tracking.Model]
-    teachers: dict[str, tracking.Model]
-    given: frozenset[tuple[str, str]]
+from kd_analysis.store import Store
 
 
 def discovered(refs: Path) -> tuple[list[str], list[str]]:
@@ -66,77 +57,93 @@ def resolve(students: Sequence[str], teachers: Sequence[str], *, zipped: bool) -
     )
 
 
-def plan(encoders: Encoders, architecture: Callable[[Path], str]) -> tuple[list[Pair], dict[str, str]]:
+def plan(encoders: Encoders, architecture: Callable[[Path], str | None]) -> tuple[list[Pair], dict[str, str]]:
     """Every comparison, and for each untrained architecture a student that has it.
 
     Each student is compared with each teacher; an untrained student of its architecture with its own teacher (with
-    every teacher, if it had none); the teachers with each other.
+    every teacher, if it had none); the teachers with each other; trainings that differ in their seed with each other.
+    A VLM has no untrained one.
     """
     pairs: list[Pair] = []
     fresh: dict[str, str] = {}  # architecture -> the features' key
     models: dict[str, str] = {}  # the features' key -> a student
     for student, model in encoders.students.items():
-        config = architecture(model.path)
-        key = fresh.setdefault(config, f"untrained-{len(fresh)}")
-        models.setdefault(key, student)
+        config, key = architecture(model.path), None
+        if config is not None:
+            key = fresh.setdefault(config, f"untrained-{len(fresh)}")
+            models.setdefault(key, student)
         for teacher in encoders.teachers:
             relation = relation_of(student, teacher, (student, teacher) in encoders.given)
             pairs.append(Pair(student, teacher, relation, student, teacher))
-            if relation in (OWN, ALONE):
+            if relation in (OWN, ALONE) and key:
                 pairs.append(Pair(student, teacher, UNTRAINED, key, teacher))
-    teachers = list(encoders.teachers)
-    pairs += [Pair(b, a, TEACHERS, b, a) for i, a in enumerate(teachers) for b in teachers[i + 1 :]]
+    pairs += [Pair(b, a, TEACHERS, b, a) for a, b in combinations(encoders.teachers, 2)]
+    pairs += [Pair(b, a, SEEDS, b, a) for a, b in combinations(encoders.students, 2) if _differ_in_seed(a, b)]
     return pairs, models
+
+
+def _differ_in_seed(one: str, two: str) -> bool:
+    a, b = parse(one), parse(two)
+    return (a.kind, a.arch, a.family, a.recipe) == ("student", b.arch, b.family, b.recipe)
 
 
 def measure(
     encoders: Encoders,
-    benchmarks: Path,
+    sources: Mapping[str, Path],
     out: Path,
     *,
-    tasks: Sequence[str],
     max_images: int | None,
-    tap: str,
+    taps: Sequence[str],
     estimators: Sequence[str],
     level: float,
     seed: int,
+    store: Path,
+    measures: Sequence[str] = (),
+    heads: Mapping[str, Path] | None = None,
+    device: str = "cpu",
     told: Told = lambda what, done, total: None,
-) -> list[Record]:
-    """Compute and write `out/cka.json` and `out/states/<student>--vs--<teacher>/<task>.npz` (own teachers).
+) -> Comparison:
+    """Compute and write what `analysis cka` promises.
+
+    `out/cka.json`; `measures.json` where other measures are asked for; `differences.json`, between two teachers of a
+    student; `images.json`, what the images were; `states/<tap>/<student>--vs--<teacher>/<task>.npz` of own teachers.
 
     Raises:
-        kd_analysis.images.ImageError: If a benchmark has no readable images.
+        kd_analysis.images.ImageError: If a source has no readable images.
     """
-    from kd_analysis import features
-    from kd_analysis.images import read_pictures
-
-    pairs, fresh = plan(encoders, features.architecture)
-    pictures = read_pictures(benchmarks, list(tasks), max_images, lambda done: told("images", done, len(tasks)))
-    folders = {name: model.path for name, model in (encoders.teachers | encoders.students).items()}
-    loaded = {name: features.load(path) for name, path in folders.items()}
-    loaded |= {key: features.untrained(folders[student], seed) for key, student in fresh.items()}
-    ids = tuple(pictures.by_id)
-    total, done = len(ids) * len(loaded), 0
-
-    def count(more: int) -> None:
-        nonlocal done
-        done += more
-        told("features", done, total)
-
-    table = features.extract(loaded, list(pictures.by_id.values()), tap, count)
-    records = compare(
-        pairs,
-        {name: Features(ids, rows) for name, rows in table.items()},
-        pictures.tasks,
-        tap=tap,
-        estimators=estimators,
-        level=level,
-        sha256={name: model.sha256 for name, model in (encoders.teachers | encoders.students).items()},
-        keep=_saver(out / "states"),
-    )
+    base, fresh = plan(encoders, folders.architecture)
+    library = Library(encoders, fresh, seed, Store(store), heads or {}, device)
+    at = {tap: library.at(tap, base) for tap in taps}
+    pictures = pictures_of(sources, max_images, store, told)
+    library.fill(pictures, pictures.ids, told)
+    sha256 = {name: model.sha256 for name, model in encoders.all.items()}
+    total = len(taps) * len(base) * len(pictures.tasks)
+    found = Comparison([], [], [])
+    for number, tap in enumerate(taps):
+        start = number * len(base) * len(pictures.tasks)
+        one = compare(
+            at[tap],
+            library.shelves,
+            pictures.tasks,
+            tap=tap,
+            estimators=estimators,
+            level=level,
+            sha256=sha256,
+            measures=measures,
+            seed=seed,
+            keep=_saver(out / "states" / tap.replace(":", "-")),
+            on_pair=lambda done, start=start: told("pairs", start + done, total),  # type: ignore[misc]
+        )
+        found.records.extend(one.records)
+        found.measured.extend(one.measured)
+        found.differences.extend(one.differences)
     out.mkdir(parents=True, exist_ok=True)
-    write_records(out / "cka.json", records)
-    return records
+    write_records(out / "differences.json", found.differences)
+    if measures:
+        write_records(out / "measures.json", found.measured)
+    (out / "images.json").write_text(json.dumps(described(pictures), indent=1) + "\n")
+    write_records(out / "cka.json", found.records)
+    return found
 
 
 def _saver(folder: Path) -> Callable[[Pair, str, Moments], None]:

@@ -52,6 +52,17 @@ def images(n=12, size=48):
     return [Image.fromarray(s).resize((size, size)) for s in small]
 
 
+def read(encoders, some, tap):
+    """Features of every encoder at a tap, in the order of the images."""
+    from kd_analysis import features
+
+    ids = [str(i) for i in range(len(some))]
+    out = {name: [] for name in encoders}
+    wanted = {name: {tap: set(ids)} for name in encoders}
+    features.extract(encoders, wanted, zip(ids, some, strict=True), lambda name, _, i, rows: out[name].append(rows))
+    return {name: np.concatenate(parts) for name, parts in out.items()}
+
+
 @pytest.mark.parametrize("arch", CONFIGS)
 def test_the_embed_tap_is_what_open_clip_gives_and_pooled_comes_before_the_head(tmp_path, arch):
     import open_clip
@@ -64,8 +75,7 @@ def test_the_embed_tap_is_what_open_clip_gives_and_pooled_comes_before_the_head(
         batch = torch.stack([preprocess(i) for i in images()])
         expected = model.eval().encode_image(batch, normalize=True).numpy()
     encoder = {"e": features.load(folder)}
-    embed = features.extract(encoder, images(), "embed")["e"]
-    pooled = features.extract(encoder, images(), "pooled")["e"]
+    embed, pooled = (read(encoder, images(), tap)["e"] for tap in ("embed", "pooled"))
     np.testing.assert_allclose(embed, expected, atol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(embed, axis=1), 1, atol=1e-5)
     weight = {
@@ -83,20 +93,20 @@ def test_each_encoder_sees_its_own_preprocessing(tmp_path):
 
     light = features.load(save(tmp_path / "light", "vit", 0, mean=0.5))
     dark = features.load(save(tmp_path / "dark", "vit", 0, mean=0.1))
-    together = features.extract({"light": light, "dark": dark}, images(), "pooled")
+    together = read({"light": light, "dark": dark}, images(), "pooled")
     assert np.abs(together["light"] - together["dark"]).max() > 1e-3
-    np.testing.assert_array_equal(together["dark"], features.extract({"dark": dark}, images(), "pooled")["dark"])
+    np.testing.assert_array_equal(together["dark"], read({"dark": dark}, images(), "pooled")["dark"])
 
 
 def test_an_untrained_student_depends_on_the_seed_alone_and_leaves_the_generator(tmp_path):
     import torch
-    from kd_analysis import features
+    from kd_analysis import towers
 
     folder = save(tmp_path / "a", "vit", 0)
     before = torch.random.get_rng_state()
-    first, again, other = (features.untrained(folder, seed) for seed in (1, 1, 2))
+    first, again, other = (towers.untrained(folder, seed) for seed in (1, 1, 2))
     assert torch.equal(before, torch.random.get_rng_state())
-    found = features.extract({"first": first, "again": again, "other": other}, images(), "pooled")
+    found = read({"first": first, "again": again, "other": other}, images(), "pooled")
     np.testing.assert_array_equal(found["first"], found["again"])
     assert np.abs(found["first"] - found["other"]).max() > 1e-3
 
@@ -132,7 +142,7 @@ def test_cka_from_images_to_the_file_with_every_control(tmp_path, params_file):
         pq.write_table(pa.table({"image": cells * 2}), tmp_path / "bench" / task / "test.parquet")
     student = save(tmp_path / "student-vit--large--kd", "vit", 1)
     teachers = [save(tmp_path / "teacher-large", "conv", 2), save(tmp_path / "teacher-small", "vit", 3)]
-    call = ["cka", "--params", params_file(benchmarks=str(tmp_path / "bench")), "--out", tmp_path / "out"]
+    call = ["cka", "--params", params_file(benchmarks=str(tmp_path / "bench"), store=str(tmp_path / "store")), "--out", tmp_path / "out"]
     for teacher in teachers:
         call += ["--student", student, "--teacher", teacher]
     done = CliRunner().invoke(app, [str(a) for a in call])
@@ -142,11 +152,11 @@ def test_cka_from_images_to_the_file_with_every_control(tmp_path, params_file):
     assert {(r.task, r.n) for r in records} == {("gqa", 10), ("mmvp", 12)}
     own = next(r for r in records if r.relation == "own teacher" and r.task == "mmvp" and r.estimator == "debiased")
     assert own.low < own.value < own.high
-    state = Moments.load(tmp_path / "out" / "states" / "student-vit--large--kd--vs--teacher-large" / "mmvp.npz")
+    state = Moments.load(tmp_path / "out" / "states" / "pooled" / "student-vit--large--kd--vs--teacher-large" / "mmvp.npz")
     assert linear_cka(state).value == own.value
 
     from kd_analysis import features
 
     both = {"s": features.load(student), "t": features.load(teachers[0])}
-    found = features.extract(both, images(12), "pooled")
+    found = read(both, images(12), "pooled")
     assert gram_cka(found["s"], found["t"]) == pytest.approx(own.value, abs=1e-6)

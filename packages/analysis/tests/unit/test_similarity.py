@@ -2,17 +2,13 @@ import math
 
 import numpy as np
 import pytest
+from kd_analysis import measures
+from kd_analysis.comparing import Features, Pair, compare
 from kd_analysis.gram import gram_cka
+from kd_analysis.library import Encoders
 from kd_analysis.measure import discovered, metrics_of, plan, shas_of
-from kd_analysis.similarity import (
-    Features,
-    Pair,
-    compare,
-    mean_over_tasks,
-    read_records,
-    relation_of,
-    write_records,
-)
+from kd_analysis.measures import MEASURES, checked
+from kd_analysis.similarity import mean_over_tasks, read_records, relation_of, write_records
 from kd_analysis.tracking import Model
 
 STUDENT, TEACHER = "student-vit--large--kd", "teacher-large"
@@ -33,7 +29,7 @@ def records(**over):
         estimators=("debiased", "biased"),
         level=0.95,
         sha256={STUDENT: "a" * 64, TEACHER: "b" * 64},
-    )
+    ).records
 
 
 def test_each_task_uses_its_own_images():
@@ -50,10 +46,14 @@ def test_too_few_images_leave_a_reason_and_no_value():
 
 
 def test_other_images_on_one_side_are_an_error():
-    with pytest.raises(ValueError, match="same images in the same order"):
-        records(t=features(9, 1, IDS[::-1]))
-    with pytest.raises(ValueError, match="missing"):
-        records(s=features(6, 0, IDS[:25]), t=features(9, 1, IDS[:25]))
+    with pytest.raises(ValueError, match="5 are missing"):
+        records(t=features(9, 1, IDS[:25]))
+
+
+def test_rows_are_paired_by_image_and_not_by_place():
+    there = features(9, 1)
+    turned = Features(there.ids[::-1], there.rows[::-1])
+    assert [r.value for r in records(t=turned)] == [r.value for r in records()]
 
 
 def test_records_survive_the_file(tmp_path):
@@ -97,8 +97,6 @@ def test_the_relation_comes_from_the_names(student, teacher, given, relation):
 
 
 def test_the_plan_holds_every_control_once(tmp_path):
-    from kd_analysis.measure import Encoders
-
     def model(name):
         return Model(tmp_path / name, "student", name, name)
 
@@ -124,3 +122,71 @@ def test_references_are_found_in_subfolders(tmp_path):
 def test_pairs_that_share_a_task_do_not_sharpen_the_mean():
     some = [r for r in records() if r.estimator == "debiased"]
     assert mean_over_tasks(some + some) == pytest.approx(mean_over_tasks(some))
+
+
+def test_trainings_that_differ_in_their_seed_are_compared_with_each_other(tmp_path):
+    names = (STUDENT, f"{STUDENT}-s1", "student-vit--small--kd-s1")
+    students = {n: Model(tmp_path / n, "student", n, n) for n in names}
+    teachers = {n: Model(tmp_path / n, "teacher", n, n) for n in (TEACHER,)}
+    pairs, _ = plan(Encoders(students, teachers, frozenset()), lambda path: "one")
+    assert [(p.student, p.teacher) for p in pairs if p.relation == "two seeds"] == [(f"{STUDENT}-s1", STUDENT)]
+
+
+def two_teachers(**over):
+    pairs = [
+        Pair(STUDENT, TEACHER, "own teacher", "s", "t"),
+        Pair(STUDENT, "teacher-small", "other teacher", "s", "o"),
+    ]
+    given = {"s": features(6, 0), "t": features(9, 1), "o": features(5, 2)}
+    sha256 = {STUDENT: "a", TEACHER: "b", "teacher-small": "c"}
+    options = {"tap": "pooled", "estimators": ("debiased", "biased"), "level": 0.95, "sha256": sha256}
+    return compare(pairs, given, {"gqa": IDS}, **(options | over))
+
+
+def test_two_teachers_of_a_student_are_compared_on_the_same_images():
+    (line,) = two_teachers().differences
+    own, other = (r for r in two_teachers().records if r.estimator == "debiased")
+    assert line.value == pytest.approx(own.value - other.value, abs=1e-15)
+    assert line.low < line.value < line.high
+    assert (line.teacher, line.other, line.n) == (TEACHER, "teacher-small", 30)
+
+
+def test_every_other_measure_is_recorded_with_its_reason_or_value():
+    found = two_teachers(measures=MEASURES).measured
+    assert len(found) == 2 * len(MEASURES)
+    assert all((m.value is None) == bool(m.reason) for m in found)
+    rbf = next(m for m in found if m.measure == "rbf_debiased")
+    assert set(rbf.detail) == {"sigma_student", "sigma_teacher", "seed"}
+    with pytest.raises(ValueError, match="all, got nearest"):
+        checked(["nearest"])
+
+
+def test_more_images_than_an_n_by_n_measure_takes_are_refused_with_a_reason(monkeypatch):
+    monkeypatch.setattr(measures, "MOST", 20)
+    found = {m.measure: m for m in two_teachers(measures=("procrustes", "rsa")).measured}
+    assert found["procrustes"].value is not None
+    assert "set max_images" in found["rsa"].reason
+
+
+def test_a_pair_without_features_leaves_its_reason():
+    lone = [Pair(STUDENT, TEACHER, "own teacher", "", "", missing="no head")]
+    found = compare(
+        lone, {}, {"gqa": IDS}, tap="embed_kd", estimators=("debiased",), level=0.95, sha256={STUDENT: "", TEACHER: ""}
+    )
+    assert (found.records[0].value, found.records[0].reason) == (None, "no head")
+
+
+def test_cells_of_an_image_are_left_out_together():
+    """Copies of a row within each image: the value is that of the copies, the interval that of the images."""
+    one, two = features(6, 0), features(9, 1)
+    x, y = (Features(f.ids, np.repeat(f.rows[:, None], 4, axis=1)) for f in (one, two))
+    lone = [Pair(STUDENT, TEACHER, "own teacher", "x", "y")]
+    found = compare(
+        lone, {"x": x, "y": y}, {"gqa": IDS}, tap="patch_tokens", estimators=("debiased",), level=0.95,
+        sha256={STUDENT: "", TEACHER: ""},
+    ).records[0]  # fmt: skip
+    rows = np.repeat(one.rows, 4, axis=0), np.repeat(two.rows, 4, axis=0)
+    left = np.array([gram_cka(*(np.delete(z, slice(4 * i, 4 * i + 4), 0) for z in rows)) for i in range(30)])
+    assert found.value == pytest.approx(gram_cka(*rows), abs=1e-12)
+    assert found.se == pytest.approx(np.sqrt(29 / 30 * ((left - left.mean()) ** 2).sum()), abs=1e-12)
+    assert (found.n, found.z) == (30, None)
