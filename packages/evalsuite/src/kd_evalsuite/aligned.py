@@ -32,6 +32,7 @@ class Aligned:
         scores: (n, m) of m models, each in [0, 1].
         clusters: (n,) labels.
         categories: (n,) labels; empty where the dataset has none.
+        answers: (n, m) what was read from the replies.
         way: The score is a mean over `items`, over `clusters` (pairs, circular groups), or over `categories`.
         left_out: Items that not all models answered.
     """
@@ -41,6 +42,7 @@ class Aligned:
     scores: Floats
     clusters: tuple[str, ...]
     categories: tuple[str, ...]
+    answers: tuple[tuple[str | None, ...], ...]
     way: str
     left_out: int = 0
 
@@ -96,6 +98,7 @@ def align(results: Sequence[Result], task: str, *, common: bool = False) -> Alig
         scores=np.array([[table[i].score for table in tables] for i in ids]),
         clusters=tuple(clusters[i] for i in ids),
         categories=tuple(tables[0][i].category for i in ids),
+        answers=tuple(tuple(table[i].answer for table in tables) for i in ids),
         way=way,
         left_out=len(everything) - len(ids),
     )

@@ -47,11 +47,12 @@ class Exhibit:
 def flips(one: Aligned, first: int, second: int) -> tuple[list[str], list[str]]:
     """Ids on which `second` is better, and on which `first` is.
 
-    The largest differences first, one from each cluster while there are others, then in a fixed order that does not
-    follow the file's.
+    The largest differences first, one from each cluster while there are others, with different answers where a cluster
+    is scored as one, then in a fixed order that does not follow the file's.
     """
     apart = one.scores[:, second] - one.scores[:, first]
-    order = sorted(np.flatnonzero(apart).tolist(), key=lambda k: (-abs(apart[k]), _shuffled(one, k)))
+    alike = [answers[first] == answers[second] for answers in one.answers]
+    order = sorted(np.flatnonzero(apart).tolist(), key=lambda k: (-abs(apart[k]), alike[k], _shuffled(one, k)))
     return _spread(one, [k for k in order if apart[k] > 0]), _spread(one, [k for k in order if apart[k] < 0])
 
 

@@ -16,7 +16,7 @@ from kd_evalsuite.predictions import MANIFEST, read_manifest, write_whole
 from kd_evalsuite.render import render
 from kd_evalsuite.tabulate import csv_text, difference_rows, exhibit_rows, flip_rows
 from kd_evalsuite.thumbnails import ThumbnailError, Thumbnails
-from kd_evalsuite.words import letters, sentences, title, verdict
+from kd_evalsuite.words import letters, sentences, summary, title, verdict
 
 KINDS = {
     "one answer": "The same answer to at least 99 % of the items: the score says how often that answer is right",
@@ -67,6 +67,7 @@ def context_of(page: Page, heading: str) -> dict[str, Any]:
         "most": MOST_CATEGORIES,
         "comparison": None,
         "said": {},
+        "summary": summary(page.comparison, names) if page.comparison else [],
         **(comparison_context(page.comparison) if page.comparison else {}),
     }
 

@@ -17,14 +17,14 @@ from kd_evalsuite.tasks import EVERY
 
 
 class ItemRow(BaseModel):
-    """One line of `items.jsonl`."""
+    """One line of `items.jsonl`. `answer` is None where none could be read, and empty where that was not recorded."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
     task: str
     id: str
     cluster: str
     category: str = ""
-    answer: str | None = None
+    answer: str | None = ""
     score: float = Field(ge=0, le=1)
 
 

@@ -88,6 +88,29 @@ def sentences(found: Comparison, pair: tuple[str, str], names: dict[str, str]) -
     return said
 
 
+def summary(found: Comparison, names: dict[str, str]) -> list[str]:
+    """The Average (or the only task) in as few sentences as there are models to stand against."""
+    wholes = found.averages or found.by_task
+    if len(found.pairs) == 1:
+        return [_about(wholes[0], names)] if found.averages or len(wholes) == 1 else []
+    if not found.averages and len(found.tasks) > 1:
+        return []
+    what = "the Average" if found.averages else title(wholes[0].what)
+    said = []
+    for first in dict.fromkeys(d.first for d in wholes):
+        mine = [d for d in wholes if d.first == first]
+        told = [
+            f"{names[d.second]} is {'ahead' if d.ahead == d.second else 'behind'} "
+            f"({signed(d.value)}, {interval(d)}, p {_is(d.p_holm)})"
+            for d in mine
+            if d.ahead
+        ]
+        open_ = [f"{names[d.second]} ({signed(d.value)})" for d in mine if not d.ahead]
+        told += [f"not resolvable for {', '.join(open_)}"] if open_ else []
+        said.append(f"Against {names[first]} on {what}: {'; '.join(told)}.")
+    return said
+
+
 def _about(d: Difference, names: dict[str, str]) -> str:
     first, second = names[d.first], names[d.second]
     what = "the Average" if d.what == AVERAGE else title(d.what)
