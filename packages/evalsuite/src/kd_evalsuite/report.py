@@ -96,12 +96,15 @@ def _by_task(items: Sequence[Exhibit]) -> dict[str, list[Exhibit]]:
     return found
 
 
-def _gathered(alarms: Sequence[Alarm], kind: str, names: dict[str, str]) -> dict[str, list[Alarm]]:
-    found: dict[str, list[Alarm]] = {}
+def _gathered(alarms: Sequence[Alarm], kind: str, names: dict[str, str]) -> str:
+    """The tasks of one kind of remark, each with its models where there are several."""
+    found: dict[str, list[str]] = {}
     for alarm in alarms:
         if alarm.kind == kind:
-            found.setdefault(names[alarm.model], []).append(alarm)
-    return found
+            found.setdefault(alarm.task, []).append(names[alarm.model])
+    if len(names) == 1:
+        return ", ".join(map(title, found))
+    return ", ".join(f"{title(k)} ({'all' if len(v) == len(names) else ', '.join(v)})" for k, v in found.items())
 
 
 def _model_line(page: Page, k: int) -> dict[str, Any]:
