@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,9 +16,13 @@ from kd_vlm.lm import build_model, train_tokenizer
 from kd_vlm.templates import END, SYSTEM
 from PIL import Image
 from safetensors.torch import save_file
+from tokenizers import AddedToken, Tokenizer, decoders, models
+from transformers import PreTrainedTokenizerFast
 
 torch.set_num_threads(1)
 
+REAL = Path(os.environ.get("KD_REAL_DATA", Path(__file__).parents[3].parent / "shared" / "data"))
+STORIES = REAL / "stories260K"
 TEXT = {"context_length": 8, "vocab_size": 32, "width": 16, "heads": 1, "layers": 1}
 VIT = {"image_size": 32, "layers": 3, "width": 32, "head_width": 16, "patch_size": 8}
 RESNET = {
@@ -128,3 +133,35 @@ def _dialogue(i: int, names: list[tuple[str, str]]) -> dict:
 
 def _turns(pairs: list[tuple[str, str]]) -> list[dict]:
     return [{"from": who, "value": text} for pair in pairs for who, text in zip(("human", "gpt"), pair, strict=True)]
+
+
+def merges(vocab: list[str], scores: list[float]) -> list[tuple[str, str]]:
+    """SentencePiece's scores as BPE merges: a better score is merged earlier, each piece in its best split."""
+    score = dict(zip(vocab, scores, strict=True))
+    pieces = sorted((p for p in vocab[259:] if len(p) > 1), key=lambda p: -score[p])
+    out = []
+    for piece in pieces:
+        splits = [(piece[:i], piece[i:]) for i in range(1, len(piece)) if piece[:i] in score and piece[i:] in score]
+        out += sorted(splits, key=lambda s: (-min(score[s[0]], score[s[1]]), len(s[0])))[:1]
+    return out
+
+
+@pytest.fixture(scope="session")
+def story_folder(tmp_path_factory):
+    """stories260K, a real language model of a quarter of a million parameters, with its tokenizer."""
+    if not STORIES.is_dir():
+        pytest.skip(f"stories260K is not at {STORIES}")
+    folder = tmp_path_factory.mktemp("lms") / "stories260K"
+    shutil.copytree(STORIES / "hf", folder, copy_function=shutil.copyfile)
+    folder.chmod(0o755)
+    table = json.loads((STORIES / "tok512.json").read_text())
+    vocab = [{"\n<s>\n": "<s>", "\n</s>\n": "</s>"}.get(piece, piece) for piece in table["vocab"]]
+    unknown = {"unk_token": "<unk>"}
+    vocabulary = {piece: i for i, piece in enumerate(vocab)}
+    model = models.BPE(vocabulary, merges(vocab, table["scores"]), byte_fallback=True, **unknown)
+    tokenizer = Tokenizer(model)
+    tokenizer.add_special_tokens([AddedToken(t, special=True) for t in ("<unk>", "<s>", "</s>")])
+    tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
+    ends = {"bos_token": "<s>", "eos_token": "</s>"}
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **unknown, **ends).save_pretrained(folder)
+    return folder

@@ -14,7 +14,7 @@ from kd_vlm.connectors import check_connector, init_connector, tokens_after, tra
 from kd_vlm.encoder import Encoder
 from kd_vlm.language_model import check_taken_over, load_language_model
 from kd_vlm.stock import StockVlm, stock_model, stock_processor
-from kd_vlm.templates import END
+from kd_vlm.templates import chat_template
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def assemble(
     *,
     connector: str = "mlp2x_gelu",
     factor: int | None = None,
-    end_token: str = END,
+    template: str = "qwen2_base",
 ) -> Vlm:
     """Put `encoder` before the language model in `lm_folder`, with a fresh connector between.
 
@@ -64,12 +64,12 @@ def assemble(
         generator: Draws the connector's weights (torch's default initialisation of a linear layer).
         connector: See `connectors`.
         factor: Tokens along an edge that become one, for connectors that reduce tokens.
-        end_token: The token that ends an answer.
+        template: How conversations are written: it gives the token that ends an answer, and the chat template.
 
     Raises:
-        ValueError: If the tokenizer does not know `end_token`, or no stock class holds this combination.
+        ValueError: If the template cannot be written with the tokenizer, or no stock class holds this combination.
     """
-    lm = load_language_model(lm_folder, end_token)
+    lm = load_language_model(lm_folder, template)
     check_connector(encoder, lm.model.config.hidden_size, connector, factor)
     model = stock_model(encoder, lm, connector, factor)
     check_taken_over(lm.model, model)
@@ -77,7 +77,7 @@ def assemble(
     model.generation_config = GenerationConfig(
         do_sample=False, eos_token_id=lm.end_id, pad_token_id=lm.tokenizer.pad_token_id, max_new_tokens=64
     )
-    processor = stock_processor(encoder, lm.tokenizer, connector, factor)
+    processor = stock_processor(encoder, lm.tokenizer, connector, factor, chat_template(template, lm.tokenizer))
     return Vlm(model.eval(), processor, lm.image_id, tokens_after(encoder, factor), connector)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from kd_vlm.templates import END, IMAGE
+from kd_vlm.templates import IMAGE, end_token_id
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class LanguageModel:
     end_id: int
 
 
-def load_language_model(folder: Path, end_token: str = END) -> LanguageModel:
+def load_language_model(folder: Path, template: str = "qwen2_base") -> LanguageModel:
     """The language model in `folder`, to which `<image>` is added.
 
     The embeddings grow only if the table is full: Qwen2 has unused rows behind its vocabulary, SmolLM has none. A row
@@ -34,25 +34,22 @@ def load_language_model(folder: Path, end_token: str = END) -> LanguageModel:
 
     Args:
         folder: A causal language model of transformers with its tokenizer.
-        end_token: The token that ends an answer.
+        template: How conversations are written; it says which token ends an answer.
 
     Raises:
-        ValueError: If the tokenizer does not know `end_token`.
+        ValueError: If the template cannot be written with this tokenizer.
     """
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, padding_side="left")
     model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
     model.config.name_or_path = ""  # where it was loaded from would make equal models differ
-    end_id = tokenizer.get_vocab().get(end_token)
-    if end_id is None:
-        known = ", ".join(tokenizer.all_special_tokens)
-        raise ValueError(f"The tokenizer has no token {end_token}; its special tokens are {known}.")
+    end_id = end_token_id(tokenizer, template)
     tokenizer.add_special_tokens({"extra_special_tokens": [IMAGE]})
     image_id = int(tokenizer.get_vocab()[IMAGE])
     _make_room(model, image_id)
     if not hasattr(model.base_model, "embed_tokens"):  # stock VLMs tie a head to this name alone
         model.config.tie_word_embeddings = False
-    tokenizer.pad_token = tokenizer.pad_token or end_token
-    return LanguageModel(model, tokenizer, image_id, int(end_id))
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.convert_ids_to_tokens(end_id)
+    return LanguageModel(model, tokenizer, image_id, end_id)
 
 
 def _make_room(model: Any, image_id: int) -> None:

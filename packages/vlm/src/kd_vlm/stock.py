@@ -26,7 +26,6 @@ from transformers import (
 
 from kd_vlm.encoder import Encoder
 from kd_vlm.language_model import LanguageModel
-from kd_vlm.templates import chat_template
 from kd_vlm.towers import siglip
 
 StockVlm = (
@@ -66,7 +65,9 @@ def stock_model(encoder: Encoder, lm: LanguageModel, connector: str, factor: int
     return model
 
 
-def stock_processor(encoder: Encoder, tokenizer: Any, connector: str, factor: int | None) -> LlavaProcessor:
+def stock_processor(
+    encoder: Encoder, tokenizer: Any, connector: str, factor: int | None, chat_template: str
+) -> LlavaProcessor:
     """The processor counts visual tokens as (edge // patch_size) ** 2 plus the tower's class token, and drops one
     where the strategy is `default`.
 
@@ -86,7 +87,7 @@ def stock_processor(encoder: Encoder, tokenizer: Any, connector: str, factor: in
         patch_size=patch,
         vision_feature_select_strategy=_strategy(encoder),
         num_additional_image_tokens=encoder.n_class,
-        chat_template=chat_template(),
+        chat_template=chat_template,
     )
 
 
