@@ -97,7 +97,7 @@ def write_report(
     from kd_evalsuite.report import write
     from kd_evalsuite.thumbnails import Thumbnails
 
-    looker = Looker(data, results, pictures=True)
+    looker = Looker(data, results, pictures=image_bytes > 0)
     with view.err.status("reporting") as status:
         page = find(
             results, tasks, looker=looker, how=how, common=common, all_pairs=all_pairs, n_worst=n_worst,

@@ -109,12 +109,14 @@ def _gathered(alarms: Sequence[Alarm], kind: str, names: dict[str, str]) -> str:
 
 def _model_line(page: Page, k: int) -> dict[str, Any]:
     result = page.results[k]
-    protocol = ""
+    protocols = dict.fromkeys(s.benchmark_version.rpartition("-")[0] for s in result.mains.values())
+    said = [", ".join(protocols)]
     if (result.folder / MANIFEST).is_file():
         manifest = read_manifest(result.folder)
-        protocol = f"{manifest.protocol}, prompts {manifest.prompts}"
-        protocol += f", about {manifest.limit} items a task" if manifest.limit else ""
-    return {"label": result.label, "ref": result.scores.model, "blind": result.scores.blind, "protocol": protocol}
+        said.append(f"prompts {manifest.prompts}")
+        said += [f"about {manifest.limit} items a task"] if manifest.limit else []
+    ref = result.scores.model
+    return {"label": result.label, "ref": ref, "blind": result.scores.blind, "protocol": ", ".join(filter(None, said))}
 
 
 def shown(one: Exhibit, thumbnails: Thumbnails) -> Shown:
