@@ -120,7 +120,7 @@ def run_vlm(
         models=[encoder.ref, lm.ref],
         resume_step=sum(done.values()),
     )
-    features = _features(vlm, tower, paths, recipe, file=scratch / "features.npy", memory_limit=cache_limit)
+    features = _features(vlm, tower, paths, recipe, root=runs / "vision", memory_limit=cache_limit)
     first = _fit_stages(vlm, plan, features, journal, scratch, seed=seed, save_every=save_every, done=done)
     scores = _scores(vlm, test, blind, features)
     scores["supervised_share"] = finetune.supervised_share
@@ -135,16 +135,16 @@ def run_vlm(
 
 
 def _features(
-    vlm: Vlm, tower: Encoder, paths: Sequence[Path], recipe: Recipe, *, file: Path, memory_limit: int
+    vlm: Vlm, tower: Encoder, paths: Sequence[Path], recipe: Recipe, *, root: Path, memory_limit: int
 ) -> FeatureCache:
     """The visual tokens of all pictures; the projector begins by standardising them where the recipe says so."""
     with progress() as bars:
         bar = bars.add_task("features", total=len(paths), note="")
         features = cache_features(
-            tower, paths, file=file, memory_limit=memory_limit, on_batch=lambda n: bars.update(bar, advance=n)
+            tower, paths, root=root, memory_limit=memory_limit, on_batch=lambda n: bars.update(bar, advance=n)
         )
     if recipe.standardise:
-        standardise_input(vlm, features.rows)
+        standardise_input(vlm, features.sample())
     return features
 
 

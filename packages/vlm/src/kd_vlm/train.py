@@ -91,7 +91,7 @@ def fit_stage(
     keep_in_eval_mode(trained.tower)
     if gradient_checkpointing:
         trained.model.gradient_checkpointing_enable({"use_reentrant": False})
-    blank = torch.zeros(1, *features.rows.shape[1:]) if ranks.world > 1 else None
+    blank = torch.zeros(1, *features.shape) if ranks.world > 1 else None
     collating = collate_packed if sampler == "packing" else collate
 
     def load(micro_batch: MicroBatch) -> dict[str, Any]:

@@ -29,9 +29,9 @@ def build(folder, lm_folder, world, tmp_path):
     first = prepare(vlm, captions, world / "images", template="plain", least_supervised_share=0.01)
     second = prepare(vlm, dialogues, world / "images", template="qwen2_base", least_supervised_share=0.01)
     paths = list(dict.fromkeys(p for c in (first, second) for sample in c.pictures for p in sample))
-    options = {"file": tmp_path / "features.npy", "on_batch": lambda n: None}
+    options = {"root": tmp_path / "vision", "on_batch": lambda n: None}
     features = cache_features(encoder, paths, memory_limit=10**9, **options)
-    standardise_input(vlm, features.rows)
+    standardise_input(vlm, features.sample())
     return vlm, first, second, features
 
 
@@ -126,17 +126,6 @@ def test_the_loss_is_the_mean_over_supervised_tokens_of_the_whole_batch(vit_fold
         together = batch_loss(vlm, second, features, list(range(6)))
     n = sum(e.n_supervised for e in second.encoded[:6])
     torch.testing.assert_close(together, torch.stack(alone).sum() / n, atol=1e-5, rtol=1e-5)
-
-
-def test_a_memory_mapped_cache_equals_the_one_in_memory(vit_folder, world, tmp_path):
-    encoder, paths = load_encoder(vit_folder), sorted((world / "images" / "a").iterdir())
-    options = {"file": tmp_path / "features.npy", "on_batch": lambda n: None, "batch_size": 5}
-    memory = cache_features(encoder, paths, memory_limit=10**9, **options)
-    assert not (tmp_path / "features.npy").exists()
-    mapped = cache_features(encoder, paths, memory_limit=0, **options)
-    assert isinstance(mapped.rows, np.memmap)
-    assert torch.equal(mapped.of(paths[3:6]), memory.of(paths[3:6]))
-    assert mapped.of([]) is None
 
 
 def test_reruns_from_scratch_are_equal(vit_folder, lm_folder, world, tmp_path):
