@@ -167,18 +167,40 @@ def fetch_command(
 def zeroshot_command(
     model: Annotated[list[str], typer.Option("--model", help="An encoder; may be given several times.")],
     out: Annotated[Path, typer.Option("--out", help="One folder a model is made in it.")],
+    data: Annotated[
+        Path | None, typer.Option("--data", help="A set as webdataset, ImageFolder or parquet, in place of parameters.")
+    ] = None,
+    names: Annotated[
+        str, typer.Option("--names", help="With --data: folder, or imagenet for its 1000 names.")
+    ] = "folder",
+    templates: Annotated[
+        str, typer.Option("--templates", help="With --data: folder, imagenet for its 80 prompts, or simple for 7.")
+    ] = "folder",
+    device: Annotated[str, typer.Option("--device", help="With --data: cpu or cuda.")] = "cpu",
+    workers: Annotated[int, typer.Option("--workers", help="With --data: threads that decode images.")] = 1,
     params: Params = Path("params.yaml"),
     overrides: Overrides = [],  # noqa: B006
     dry_run: DryRun = False,
 ) -> None:
-    """Top-1 and top-5 of open_clip encoders on a classification set.
+    """Top-1, top-5 and mean per-class recall of open_clip encoders on a classification set.
 
-    Example: evalsuite zeroshot --model refs/a.json --model refs/b.json --out out/zeroshot
+    Examples:
+    evalsuite zeroshot --model refs/a.json --model refs/b.json --out out/zeroshot  (the set of params.yaml)
+
+    evalsuite zeroshot --model clip-b16 --data imagenet/val --names imagenet --templates imagenet --out out/zeroshot
     """
     from kd_evalsuite import commands_data
+    from kd_evalsuite.config import ZeroshotParams
     from kd_evalsuite.finding import load_params
 
-    commands_data.zeroshot(load_params(params, overrides), model, out, dry_run=dry_run)
+    if data is not None:
+        given = ZeroshotParams.model_validate(
+            {"data": data, "names": names, "templates": templates, "workers": workers}
+        )
+        commands_data.zeroshot(given, model, out, device=device, dry_run=dry_run)
+        return
+    loaded = load_params(params, overrides)
+    commands_data.zeroshot(loaded.zeroshot, model, out, device=loaded.device, threads=loaded.threads, dry_run=dry_run)
 
 
 @app.command("list")

@@ -14,9 +14,15 @@ SECTION = "evalsuite"
 class ZeroshotParams(Params):
     """Zero-shot classification."""
 
-    data: Path = Field(description="A classification set in CLIP_benchmark's webdataset layout.")
+    data: Path = Field(description="A classification set: CLIP_benchmark's webdataset, an ImageFolder, or parquet.")
+    names: Literal["folder", "imagenet"] = Field("folder", description="Class names: the set's own, or ImageNet's.")
+    templates: Literal["folder", "imagenet", "simple"] = Field(
+        "folder", description="Prompts: the set's own, ImageNet's 80, or the 7 simple ones."
+    )
     batch_size: int = Field(256, gt=0)
     limit: int | None = Field(None, gt=0, description="Only so many images.")
+    workers: int = Field(1, gt=0, description="Threads that decode images.")
+    cache: Path | None = Field(None, description="A folder of image embeddings, so that no image is encoded twice.")
 
 
 class EvalParams(Params):

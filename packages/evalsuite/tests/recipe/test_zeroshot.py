@@ -81,10 +81,92 @@ def test_top1_and_top5_are_those_of_a_direct_computation(world, tmp_path):
         scores = json.loads((tmp_path / folder.name / "scores.json").read_text())
         rows = [json.loads(line) for line in (tmp_path / folder.name / "items.jsonl").read_text().splitlines()]
         assert [(r["score"], r["top5"]) for r in rows] == [tuple(map(float, h)) for h in hits]
-        top1, top5 = scores["scores"]
-        assert (top1["metric"], top5["metric"]) == ("top1", "top5")
+        top1, top5, recall = scores["scores"]
+        assert [s["metric"] for s in scores["scores"]] == ["top1", "top5", "mean_per_class_recall"]
         assert top1["value"] == pytest.approx(hits[:, 0].mean())
         assert top5["value"] == pytest.approx(hits[:, 1].mean())
         assert top1["stderr"] == pytest.approx(hits[:, 0].std(ddof=1) / len(hits) ** 0.5)
         assert (top1["chance"], top5["chance"]) == (pytest.approx(1 / 6), pytest.approx(5 / 6))
         assert scores["model"]["name"] == folder.name
+        labels = np.array([label for _, label in samples])
+        of_class = [hits[labels == c, 0].mean() for c in set(labels.tolist())]
+        assert recall["value"] == pytest.approx(np.mean(of_class))
+
+
+def in_other_layouts(root, samples):
+    """The same images as folders of classes and as a parquet file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = []
+    for k, (image, label) in enumerate(samples):
+        stream = io.BytesIO()
+        image.save(stream, "PNG")
+        file = root / f"folders/val/{label}-{NAMES[label]}/{k:03d}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(stream.getvalue())
+        rows.append({"image": {"bytes": stream.getvalue(), "path": f"{k}.png"}, "label": label})
+    (root / "table/data").mkdir(parents=True)
+    pq.write_table(pa.Table.from_pylist(rows), root / "table/data/validation-00000-of-00001.parquet")
+    for name in ("folders", "table"):
+        (root / name / "classnames.txt").write_text("\n".join(NAMES) + "\n")
+        (root / name / "zeroshot_classification_templates.txt").write_text("\n".join(TEMPLATES) + "\n")
+    return root / "folders", root / "table"
+
+
+def test_the_same_images_as_tar_files_folders_and_parquet_give_the_same_scores(world, tmp_path):
+    root, encoders, samples = world
+    found = []
+    for folder in (root / "classes", *in_other_layouts(tmp_path / "sets", samples)):
+        out = tmp_path / "out" / folder.name
+        done = CliRunner().invoke(
+            app, ["zeroshot", "--model", str(encoders[0]), "--data", str(folder), "--out", str(out)]
+        )
+        assert done.exit_code == 0, done.output
+        found.append(json.loads((out / encoders[0].name / "scores.json").read_text())["scores"])
+    for scores in found[1:]:
+        assert [s["benchmark_version"] for s in scores] == [s["benchmark_version"] for s in found[0]]
+        assert [s["value"] for s in scores] == pytest.approx([s["value"] for s in found[0]])
+
+
+def test_a_second_evaluation_encodes_no_image(world, tmp_path, monkeypatch):
+    root, encoders, _ = world
+    command = ["zeroshot", "--params", str(root / "params.yaml"), "--model", str(encoders[0])]
+    command += ["--set", f"zeroshot.cache={tmp_path / 'cache'}"]
+    first = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "a")])
+    assert first.exit_code == 0, first.output
+
+    def never(*_):
+        raise AssertionError("encoded an image")
+
+    monkeypatch.setattr("kd_evalsuite.zeroshot.classify.Encoder.embed", never)
+    assert CliRunner().invoke(app, [*command, "--out", str(tmp_path / "b")]).exit_code == 0
+    for name in ("scores.json", "items.jsonl"):
+        a, b = ((tmp_path / k / encoders[0].name / name).read_bytes() for k in "ab")
+        assert a == b
+
+
+def test_the_classifier_is_that_of_open_clip_with_imagenets_80_templates(world):
+    import open_clip
+    from kd_evalsuite.zeroshot import imagenet
+    from kd_evalsuite.zeroshot.classify import Encoder
+
+    _, encoders, _ = world
+    encoder = Encoder(encoders[0])
+    names = [*imagenet.names()[:3], imagenet.names()[0]]
+    mine = encoder.classifier(names, imagenet.templates("imagenet"), 100)
+    theirs = open_clip.build_zero_shot_classifier(
+        encoder.model, encoder.tokenize, names, open_clip.OPENAI_IMAGENET_TEMPLATES, num_classes_per_batch=2
+    )
+    torch.testing.assert_close(mine, theirs, rtol=0, atol=2e-6)  # sums of 80 float32 vectors in another order
+    assert torch.equal(mine[:, 0], mine[:, 3])
+
+
+def test_of_two_classes_of_one_name_the_first_wins_and_ranks_are_of_the_true_class():
+    from kd_evalsuite.zeroshot.classify import ranks_of
+
+    classifier = torch.eye(3)[:, [0, 1, 1, 2]]  # classes 1 and 2 are the same
+    z = torch.tensor([[0.0, 1.0, 0.0], [0.0, 1.0, 0.0], [0.1, 0.2, 0.9]])
+    ranks, nearest = ranks_of(z, torch.tensor([1, 2, 0]), classifier, block=2)
+    assert ranks.tolist() == [1, 2, 4]
+    assert nearest.tolist() == [1, 1, 3]

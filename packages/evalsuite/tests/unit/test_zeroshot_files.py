@@ -5,7 +5,7 @@ import tarfile
 import pytest
 from kd_evalsuite.items import DataError
 from kd_evalsuite.zeroshot.config import check_config
-from kd_evalsuite.zeroshot.shards import open_set
+from kd_evalsuite.zeroshot.sets import open_set
 
 MODEL = {"embed_dim": 8, "vision_cfg": {"layers": 1}, "text_cfg": {"width": 8}}
 
@@ -91,3 +91,36 @@ def test_a_template_needs_its_place(tmp_path):
     (folder / "zeroshot_classification_templates.txt").write_text("a photo\n")
     with pytest.raises(DataError, match="a photo"):
         open_set(folder)
+
+
+def test_a_tokenizer_of_the_folder_is_accepted_and_one_of_the_hub_is_not(tmp_path):
+    config = {"model_cfg": {**MODEL, "text_cfg": {"width": 8, "hf_tokenizer_name": "org/name"}}}
+    folder = folder_with(tmp_path, config)
+    with pytest.raises(DataError, match=r"needs tokenizer\.json and tokenizer_config\.json in the folder"):
+        check_config(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / name).write_text("{}")
+    assert check_config(folder) == config
+
+
+def test_folders_and_tables_that_do_not_fit_are_named(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    (tmp_path / "classnames.txt").write_text("cat\ndog\n")
+    (tmp_path / "zeroshot_classification_templates.txt").write_text("a {c}\n")
+    with pytest.raises(DataError, match="expected tar files, parquet files, or one folder of images a class"):
+        open_set(tmp_path)
+    (tmp_path / "val/cat").mkdir(parents=True)
+    with pytest.raises(DataError, match="expected 2 folders, one a class, found 1"):
+        open_set(tmp_path)
+    for rows, said in (
+        ([{"image": {"bytes": b"x"}}], "expected columns label; found image"),
+        ([{"image": {"bytes": b"x"}, "label": 2}], "row 0: expected a class below 2, got 2"),
+        ([{"image": {"bytes": None, "path": "x"}, "label": 1}], "row 0 has no image"),
+    ):
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / "test.parquet")
+        with pytest.raises(DataError, match=said):
+            list(open_set(tmp_path))
+    with pytest.raises(DataError, match="set names and templates to `imagenet`"):
+        open_set(tmp_path / "val")

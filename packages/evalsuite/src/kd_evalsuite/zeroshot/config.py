@@ -11,6 +11,7 @@ from typing import Any
 from kd_evalsuite.items import DataError
 
 CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
+TOKENIZER = ("tokenizer.json", "tokenizer_config.json")  # open_clip takes them from the folder, not from the hub
 TOP = {"model_cfg", "preprocess_cfg"}
 MODEL = {
     "embed_dim", "vision_cfg", "text_cfg", "quick_gelu", "init_logit_scale", "init_logit_bias",
@@ -26,7 +27,7 @@ VISION = {
 TEXT = {
     "context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio", "ls_init_value", "embed_cls",
     "pad_id", "eos_id", "no_causal_mask", "final_ln_after_pool", "pool_type", "proj_bias", "proj_type",
-    "output_tokens", "act_kwargs", "norm_kwargs", "tokenizer_kwargs", "correct_cls_mask",
+    "output_tokens", "act_kwargs", "norm_kwargs", "tokenizer_kwargs", "correct_cls_mask", "hf_tokenizer_name",
 }  # fmt: skip
 PREPROCESS = {"size", "mode", "mean", "std", "interpolation", "resize_mode", "fill_color"}
 
@@ -56,6 +57,8 @@ def check_config(folder: Path) -> dict[str, Any]:
     if problems:
         raise DataError(f"{folder / CONFIG}: keys that are not accepted: {', '.join(problems)}.")
     _check_timm(folder, model["vision_cfg"])
+    if model["text_cfg"].get("hf_tokenizer_name") and not all((folder / name).is_file() for name in TOKENIZER):
+        raise DataError(f"{folder / CONFIG}: hf_tokenizer_name needs {' and '.join(TOKENIZER)} in the folder.")
     return dict(config)
 
 

@@ -1,82 +1,40 @@
-"""A classification set in CLIP_benchmark's webdataset layout, read as plain tar members: no decoder, no pipe.
+"""Webdataset shards as CLIP_benchmark writes them, read as plain tar members: no decoder, no pipe.
 
-`classnames.txt`, `zeroshot_classification_templates.txt` (with `{c}`), `test/nshards.txt`, `test/<i>.tar` with
-`<key>.cls` (the class's number as text) and `<key>.jpg`, `.jpeg`, `.png` or `.webp`.
+`test/nshards.txt`, `test/<i>.tar` with `<key>.cls` (the class's number as text) and `<key>.jpg`, `.jpeg`, `.png` or
+`.webp`.
 """
 
-import hashlib
 import tarfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from kd_evalsuite.items import DataError
+from kd_evalsuite.zeroshot.layouts import Labelled
 
 IMAGES = {"jpg", "jpeg", "png", "webp"}
 LARGEST = 64 << 20  # bytes of one member
 
 
-@dataclass(frozen=True, slots=True)
-class Labelled:
-    """An encoded image and the number of its class."""
-
-    key: str
-    image: bytes
-    label: int
-
-
-@dataclass(frozen=True, slots=True)
-class ClassificationSet:
-    """Names and templates of a set, and its shards."""
-
-    names: tuple[str, ...]
-    templates: tuple[str, ...]
-    shards: tuple[Path, ...]
-
-    @property
-    def sha256(self) -> str:
-        """Digest of names, templates and shards."""
-        whole = hashlib.sha256("\n".join((*self.names, "", *self.templates)).encode())
-        for shard in self.shards:
-            with shard.open("rb") as stream:
-                whole.update(hashlib.file_digest(stream, "sha256").digest())
-        return whole.hexdigest()
-
-    def __iter__(self) -> Iterator[Labelled]:
-        for shard in self.shards:
-            yield from _samples(shard, len(self.names))
-
-
-def open_set(folder: Path) -> ClassificationSet:
-    """The set in `folder`.
+def shards_in(folder: Path) -> tuple[Path, ...]:
+    """The tar files of a set: as many as `test/nshards.txt` says, or all in `test` or in the folder; perhaps none.
 
     Raises:
-        DataError: If a file is missing, or a template has no `{c}`.
+        DataError: If there are fewer than there should be.
     """
-    names = _lines(folder / "classnames.txt")
-    templates = _lines(folder / "zeroshot_classification_templates.txt")
-    if bad := [t for t in templates if "{c}" not in t]:
-        raise DataError(f"{folder}: expected {{c}} in every template, got {bad[0]!r}.")
-    text = _lines(folder / "test" / "nshards.txt")[0]
+    said = folder / "test" / "nshards.txt"
+    if not said.is_file():
+        return tuple(sorted((folder / "test").glob("*.tar"))) or tuple(sorted(folder.glob("*.tar")))
+    text = said.read_text(encoding="utf-8").strip()
     if not text.isdigit():
-        raise DataError(f"{folder / 'test' / 'nshards.txt'}: expected a number, got {text[:40]!r}.")
+        raise DataError(f"{said}: expected a number, got {text[:40]!r}.")
     shards = tuple(folder / "test" / f"{i}.tar" for i in range(int(text)))
     if absent := [s for s in shards if not s.is_file()]:
         raise DataError(f"Expected {len(shards)} shards in {folder / 'test'}, {absent[0].name} is missing.")
-    return ClassificationSet(names, templates, shards)
+    return shards
 
 
-def _lines(path: Path) -> tuple[str, ...]:
-    if not path.is_file():
-        raise DataError(f"Expected {path}, found none.")
-    lines = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
-    if not lines:
-        raise DataError(f"{path}: expected lines, found none.")
-    return lines
-
-
-def _samples(shard: Path, n_classes: int) -> Iterator[Labelled]:
-    """Members of one key stand together; each key has one image and one label."""
+def samples(shard: Path, n_classes: int) -> Iterator[Labelled]:
+    """The samples of one shard. Members of one key stand together; each key has one image and one label."""
     key, image, label = "", None, None
     try:
         with tarfile.open(shard, "r:") as tar:
