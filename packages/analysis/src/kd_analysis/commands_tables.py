@@ -45,7 +45,7 @@ def read(source: str, params: AnalysisParams, *, latest: bool = False) -> Source
         from kd_analysis import tracking
         from kd_analysis.mlflow_results import read_mlflow
 
-        return Source(MLFLOW, read_mlflow(tracking.client(), latest=latest, tap=params.tap))
+        return Source(MLFLOW, read_mlflow(tracking.client(), latest=latest, tap=params.taps[0]))
     return Source(source, read_csv(Path(source)))
 
 
