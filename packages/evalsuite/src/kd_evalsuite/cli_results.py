@@ -13,7 +13,8 @@ Models = Annotated[
     list[str],
     typer.Argument(
         metavar="MODEL…",
-        help="Folders with scores.json and items.jsonl, folders of such ones, or names of models in --scores.",
+        help="Folders with scores.json and items.jsonl, folders of such ones, names of models in --scores, or answer "
+        "files of one --task, which are scored.",
     ),
 ]
 ScoresIn = Annotated[Path | None, typer.Option("--scores", help="A folder of scored models, to name them by name.")]
@@ -23,6 +24,7 @@ Predictions = Annotated[
 ]
 Data = Annotated[Path | None, typer.Option("--data", help="The benchmarks' data, to show questions and images.")]
 TaskOption = Annotated[list[str], typer.Option("--task", help="Only this task; may be given several times.")]
+Protocol = Annotated[str, typer.Option("--protocol", help="How answer files are scored; see `evalsuite list`.")]
 Common = Annotated[bool, typer.Option("--common", help="Compare on what all models answered, leaving out the rest.")]
 AllPairs = Annotated[bool, typer.Option("--all-pairs", help="Every pair, not only every model against the first.")]
 Level = Annotated[float, typer.Option("--level", min=0.5, max=0.999, help="Coverage of the intervals.")]
@@ -42,6 +44,7 @@ def compare_command(
     data: Data = None,
     task: TaskOption = [],  # noqa: B006
     flips: Annotated[int, typer.Option("--flips", min=0, help="Items to show, each task and direction.")] = 0,
+    protocol: Protocol = "paper",
     common: Common = False,
     all_pairs: AllPairs = False,
     level: Level = 0.95,
@@ -61,12 +64,14 @@ def compare_command(
     evalsuite compare --scores out/eval vlm-a vlm-b --data data/benchmarks --flips 3 --task gqa
 
     evalsuite compare out/eval --all-pairs --out out/comparison
+
+    evalsuite compare llava-7b.jsonl llava-13b.jsonl --task gqa --data data/gqa
     """
     from kd_evalsuite import commands_results as commands
     from kd_evalsuite.compare import How
 
     how = How(level=level, samples=samples, seed=seed)
-    results = commands.read(models, scores, predictions)
+    results = commands.read(models, scores, predictions, tasks=task, data=data, protocol=protocol)
     found = commands.compared(results, task, how=how, common=common, all_pairs=all_pairs)
     commands.show_comparison(found, results, data, n_flips=flips, out=out, as_json=as_json)
 
@@ -84,6 +89,7 @@ def report_command(
     flips: Annotated[int, typer.Option("--flips", min=0, help="Items where models differ, each task and way.")] = 2,
     max_image_mb: Annotated[float, typer.Option("--max-image-mb", min=0, help="Of all thumbnails together.")] = 8.0,
     title: Heading = None,
+    protocol: Protocol = "paper",
     common: Common = False,
     all_pairs: AllPairs = False,
     level: Level = 0.95,
@@ -100,7 +106,7 @@ def report_command(
     from kd_evalsuite import commands_results as commands
     from kd_evalsuite.compare import How
 
-    results = commands.read(models, scores, predictions)
+    results = commands.read(models, scores, predictions, tasks=task, data=data, protocol=protocol)
     commands.write_report(
         results, task, out, data, how=How(level=level, samples=samples, seed=seed), common=common, all_pairs=all_pairs,
         n_worst=worst, n_flips=flips, image_bytes=int(max_image_mb * 2**20), heading=title,

@@ -12,16 +12,32 @@ from kd_evalsuite.compare import Comparison, How, compare
 from kd_evalsuite.exhibits import Flips, Looker, find_flips
 from kd_evalsuite.items import DataError
 from kd_evalsuite.predictions import write_whole
-from kd_evalsuite.results import Result, find_folders, read_results
+from kd_evalsuite.results import Result, find_folders, read_results, told_apart
 from kd_evalsuite.view_compare import comparison_view, flips_view
 from kd_evalsuite.words import letters, title
 
 
-def read(models: Sequence[str], scores: Path | None, predictions: Sequence[Path]) -> list[Result]:
-    """The models that the arguments name."""
-    folders = find_folders(models, scores)
-    with view.err.status(f"reading {len(folders)} models"):
-        return read_results(folders, predictions)
+def read(
+    models: Sequence[str],
+    scores: Path | None,
+    predictions: Sequence[Path],
+    *,
+    tasks: Sequence[str],
+    data: Path | None,
+    protocol: str,
+) -> list[Result]:
+    """The models that the arguments name: folders of scores, or answer files, which are scored here."""
+    files = [Path(one) for one in models if Path(one).is_file()]
+    named = [one for one in models if not Path(one).is_file()]
+    folders = find_folders(named, scores) if named else []
+    with view.err.status(f"reading {len(folders) + len(files)} models"):
+        found = read_results(folders, predictions)
+        if files:
+            from kd_evalsuite.scored_answers import only_task, result_of_answers
+
+            task, place = only_task(tasks, data)
+            found += [result_of_answers(file, task, place, protocol) for file in files]
+    return told_apart(found, [*folders, *files])
 
 
 def compared(results: Sequence[Result], tasks: Sequence[str], *, how: How, common: bool, all_pairs: bool) -> Comparison:

@@ -151,6 +151,8 @@ def compare(
     """
     if len(results) < 2:
         raise DataError(f"Expected at least two models to compare, got {len(results)}.")
+    if len({r.label for r in results}) < len(results):
+        raise DataError(f"Expected models with different names, got {', '.join(r.label for r in results)}.")
     aligned = _align_all(results, _tasks_of(results, tasks, common), common)
     labels = [r.label for r in results]
     pairs = list(combinations(range(len(labels)), 2)) if all_pairs else [(0, k) for k in range(1, len(labels))]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from kd_evalsuite.aligned import Aligned
-from kd_evalsuite.data import TaskData, load_task
+from kd_evalsuite.data import TaskData, load_folder
 from kd_evalsuite.items import DataError, Item, Picture
 from kd_evalsuite.predictions import MANIFEST, read_manifest
 from kd_evalsuite.resample import Floats
@@ -147,7 +147,7 @@ class Looker:
     """Finds exhibits in the data folder; one task's items are held at a time, with their pictures where wanted.
 
     Args:
-        root: One folder a task; None if the data are not at hand.
+        root: One folder a task, or the one task's own; None if the data are not at hand.
         results: The models, all of which are shown.
         pictures: Whether to read pictures.
     """
@@ -171,7 +171,7 @@ class Looker:
             return None
         if self._held is None or self._held.key != task:
             self._held = None  # let go of the last task's pictures first
-            self._held = load_task(self.root, task, pictures=self.pictures)
+            self._held = load_folder(self.root, task, pictures=self.pictures)
             _refuse_other_data(self.results, self.root, self._held)
         return self._held
 
@@ -188,7 +188,7 @@ def _refuse_other_data(results: Sequence[Result], root: Path, data: TaskData) ->
         asked = read_manifest(result.folder).tasks.get(data.key)
         if asked and asked.data_sha256 != data.sha256:
             raise DataError(
-                f"{root / data.key}: has sha256 {data.sha256[:12]}; {result.label} was asked about data with "
+                f"{root}: {data.key} has sha256 {data.sha256[:12]}; {result.label} was asked about data with "
                 f"{asked.data_sha256[:12]}. Point --data to those."
             )
 

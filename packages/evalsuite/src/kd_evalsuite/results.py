@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -118,16 +118,19 @@ def read_results(folders: Sequence[Path], predictions: Sequence[Path] = ()) -> l
         DataError: If files are missing, malformed or at odds with each other.
     """
     replies = _replies_in(folders, predictions)
-    scores = [read_scores(folder) for folder in folders]
-    labels = [label_of(one) for one in scores]
-    if len(set(labels)) < len(labels):  # the same model twice: the folders tell them apart
-        labels = [folder.resolve().name for folder in folders]
-    if len(set(labels)) < len(labels):
-        labels = [str(folder) for folder in folders]
-    return [
-        Result(folder, label, one, read_items(folder / ITEMS), place)
-        for folder, label, one, place in zip(folders, labels, scores, replies, strict=True)
-    ]
+    found = []
+    for folder, place in zip(folders, replies, strict=True):
+        scores = read_scores(folder)
+        found.append(Result(folder, label_of(scores), scores, read_items(folder / ITEMS), place))
+    return found
+
+
+def told_apart(results: Sequence[Result], places: Sequence[Path]) -> list[Result]:
+    """The results with labels that differ: the models' names, else the names of their places, else these in full."""
+    for labels in ([r.label for r in results], [place.resolve().name for place in places], list(map(str, places))):
+        if len(set(labels)) == len(labels):
+            return [replace(r, label=label) for r, label in zip(results, labels, strict=True)]
+    raise DataError(f"Expected different models, got {', '.join(map(str, places))}.")
 
 
 def _replies_in(folders: Sequence[Path], predictions: Sequence[Path]) -> list[Path]:

@@ -7,9 +7,10 @@ import pytest
 from kd_evalsuite.aligned import align
 from kd_evalsuite.cli import app
 from kd_evalsuite.compare import How, compare
+from kd_evalsuite.data import load_all
 from kd_evalsuite.exhibits import flips, worst
 from kd_evalsuite.items import DataError
-from kd_evalsuite.results import find_folders, read_results
+from kd_evalsuite.results import find_folders, read_results, told_apart
 from kd_evalsuite.words import letters, p_value, sentences, signed
 from typer.testing import CliRunner
 
@@ -58,7 +59,8 @@ def test_values_are_those_of_scores_json(pair):
 
 
 def test_a_model_against_itself_has_no_difference_and_nothing_is_called_equal(tmp_path, pair):
-    found = compare([*read_results(pair[:1]), *read_results([scored_copy(pair[0], tmp_path / "copy")])], how=FAST)
+    folders = [pair[0], scored_copy(pair[0], tmp_path / "copy")]
+    found = compare(told_apart(read_results(folders), folders), how=FAST)
     assert {(d.value, d.low, d.high, d.p, d.ahead) for d in found.by_task} == {(0.0, 0.0, 0.0, 1.0, None)}
 
 
@@ -243,6 +245,22 @@ def test_wrong_input_is_refused_with_exit_code_2(pair, arguments, said):
     assert said in " ".join(done.output.split())
 
 
+def test_answer_files_of_another_suite_are_scored_and_compared(benchmark_root, tmp_path):
+    (data,) = load_all(benchmark_root, ["gqa"], pictures=False)
+    for name, right in (("llava-7b", 3), ("llava-13b", 12)):
+        rows = [{"question_id": i.id, "text": i.gold[0] if k < right else "x"} for k, i in enumerate(data.items)]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    files = [str(tmp_path / f"{name}.jsonl") for name in ("llava-7b", "llava-13b")]
+    done = RUN.invoke(app, ["compare", *files, "--task", "gqa", "--data", str(benchmark_root / "gqa"), "--json"])
+    assert done.exit_code == 0, done.output
+    whole = json.loads(done.stdout)
+    assert whole["models"] == ["llava-7b", "llava-13b"]
+    assert [(d["value_first"], d["value_second"]) for d in whole["differences"]] == [(25.0, 100.0)]
+    done = RUN.invoke(app, ["compare", *files])
+    assert done.exit_code == 2
+    assert "pass --task KEY and --data FOLDER" in " ".join(done.output.split())
+
+
 @pytest.mark.parametrize("command", ["compare", "report", "forensics"])
 def test_every_command_about_results_has_help_with_an_example(command):
     done = RUN.invoke(app, [command, "--help"])
@@ -252,7 +270,9 @@ def test_every_command_about_results_has_help_with_an_example(command):
 
 def test_the_same_model_twice_is_told_apart_by_folder(pair, tmp_path):
     folders = [pair[0], scored_copy(pair[0], tmp_path / "again")]
-    assert [r.label for r in read_results(folders)] == ["a", "again"]
+    assert [r.label for r in told_apart(read_results(folders), folders)] == ["a", "again"]
+    with pytest.raises(DataError, match="Expected different models"):
+        told_apart(read_results([pair[0], pair[0]]), [pair[0], pair[0]])
 
 
 def test_numbers_are_written_with_a_real_minus_and_zero_without_a_sign():
