@@ -1,4 +1,4 @@
-"""The study's questions as paired differences with intervals: the answer, the checks, the gaps."""
+"""The study's questions as paired differences with intervals: the answer and the checks."""
 
 import zlib
 from collections.abc import Callable, Iterable, Sequence
@@ -14,9 +14,10 @@ from kd_analysis.stats import (
     holm,
     items_and_seeds,
     minimum_detectable_difference,
-    normal,
+    sign_test,
+    wilcoxon,
 )
-from kd_analysis.study import ALONE, STUDENT, TEACHER, Claim, Entry, Study
+from kd_analysis.study import ALONE, STUDENT, TEACHER, Claim, Entry, Study, TaskSigns
 from kd_analysis.tasks import in_order, task_of
 from kd_analysis.words import TEACHERS_DIFFER
 
@@ -52,6 +53,7 @@ def claim(how: Resampling, question: str, better: str, worse: str, measure: str,
     estimate = draw(differences[0]) if len(differences) == 1 else items_and_seeds(differences, how.level)
     points = scaled(estimate, 100)
     several = len(differences[0]) > 1
+    mean = mean_suite(differences)
     return Claim(
         question=question,
         better=better,
@@ -63,8 +65,15 @@ def claim(how: Resampling, question: str, better: str, worse: str, measure: str,
         p=points.p,
         p_holm=points.p,
         by_seed=tuple(100 * average(d) for d in differences),
-        over_tasks=scaled(draw(mean_suite(differences), resample_tasks=True), 100) if several else None,
+        over_tasks=scaled(draw(mean, resample_tasks=True), 100) if several else None,
+        signs=signs(mean) if several else None,
     )
+
+
+def signs(differences: Suite) -> TaskSigns:
+    """How many tasks lie above, below and at zero, with the sign and Wilcoxon tests over tasks."""
+    moves = [round(task.score, 12) for task in differences.values()]
+    return TaskSigns(*sign_test(moves), wilcoxon(moves))
 
 
 def adjusted(claims: Sequence[Claim]) -> list[Claim]:
@@ -92,19 +101,19 @@ def paired(better: Sequence[Entry], worse: Sequence[Entry]) -> list[dict[str, Cl
 # ---------------------------------------------------------------- groups of entries
 
 
-def _grouped(entries: Iterable[Entry], key: Callable[[Entry], str]) -> dict[str, list[Entry]]:
+def grouped(entries: Iterable[Entry], key: Callable[[Entry], str]) -> dict[str, list[Entry]]:
     found: dict[str, list[Entry]] = {}
     for entry in entries:
         found.setdefault(key(entry), []).append(entry)
     return found
 
 
-def _lineage(entry: Entry) -> str:
+def lineage(entry: Entry) -> str:
     """What two students share when only their teacher differs."""
     return ", ".join(filter(None, (entry.encoder.arch, entry.encoder.recipe, entry.variant)))
 
 
-def _body(entry: Entry) -> str:
+def body(entry: Entry) -> str:
     """What a student with and one without a teacher share."""
     return ", ".join(filter(None, (entry.encoder.arch, entry.variant)))
 
@@ -113,7 +122,7 @@ def _variant(entry: Entry) -> str:
     return entry.variant
 
 
-def _of(entries: Iterable[Entry], role: str) -> list[Entry]:
+def of_role(entries: Iterable[Entry], role: str) -> list[Entry]:
     return [e for e in entries if e.role == role]
 
 
@@ -127,7 +136,7 @@ def answer(study: Study, how: Resampling) -> list[Claim]:
     best, last = study.teachers[0], study.teachers[-1]
     claims = []
     for measure, entries in study.measures.items():
-        parts = _by_lineage(entries, best, last)
+        parts = _bylineage(entries, best, last)
         if len(parts) > 1 and (pooled := _pooled(parts)):
             who = f"mean of {len(parts)} kinds of student"
             claims.append(_teacher_claim(how, who, best, last, measure, pooled))
@@ -135,9 +144,9 @@ def answer(study: Study, how: Resampling) -> list[Claim]:
     return adjusted(claims)
 
 
-def _by_lineage(entries: Sequence[Entry], best: str, last: str) -> dict[str, list[dict[str, Clustered]]]:
+def _bylineage(entries: Sequence[Entry], best: str, last: str) -> dict[str, list[dict[str, Clustered]]]:
     found = {}
-    for name, group in _grouped(_of(entries, STUDENT), _lineage).items():
+    for name, group in grouped(of_role(entries, STUDENT), lineage).items():
         left, right = ([e for e in group if e.encoder.family == t] for t in (best, last))
         if left and right:
             found[name] = paired(left, right)
@@ -165,7 +174,7 @@ def teachers_differ(study: Study, how: Resampling) -> list[Claim]:
     best, last = study.teachers[0], study.teachers[-1]
     claims = []
     for measure, entries in study.measures.items():
-        for variant, group in _grouped(_of(entries, TEACHER), _variant).items():
+        for variant, group in grouped(of_role(entries, TEACHER), _variant).items():
             left, right = ([e for e in group if e.encoder.family == t] for t in (best, last))
             if left and right:
                 names = (f"teacher {best}{_with(variant)}", f"teacher {last}")
@@ -188,9 +197,9 @@ def checks(study: Study, how: Resampling) -> list[Claim]:
 
 def _teachers_above_alone(study: Study, how: Resampling) -> Iterable[Claim]:
     for measure, entries in study.measures.items():
-        alone = _grouped(_of(entries, ALONE), _lineage)
+        alone = grouped(of_role(entries, ALONE), lineage)
         for family in study.teachers:
-            group = [e for e in _of(entries, TEACHER) if e.encoder.family == family]
+            group = [e for e in of_role(entries, TEACHER) if e.encoder.family == family]
             for name, others in alone.items():
                 same = [e for e in group if e.variant == others[0].variant]
                 if same:
@@ -200,10 +209,10 @@ def _teachers_above_alone(study: Study, how: Resampling) -> Iterable[Claim]:
 
 def _distilled_above_alone(study: Study, how: Resampling) -> Iterable[Claim]:
     for measure, entries in study.measures.items():
-        students = _grouped(_of(entries, STUDENT), lambda e: f"{_lineage(e)}, from {e.encoder.family}")
+        students = grouped(of_role(entries, STUDENT), lambda e: f"{lineage(e)}, from {e.encoder.family}")
         for name, group in students.items():
-            bodies = [e for e in _of(entries, ALONE) if _body(e) == _body(group[0])]
-            for alone_name, others in _grouped(bodies, _lineage).items():
+            bodies = [e for e in of_role(entries, ALONE) if body(e) == body(group[0])]
+            for alone_name, others in grouped(bodies, lineage).items():
                 sides = (name, f"{alone_name}, no teacher")
                 yield claim(how, DISTILLED_ABOVE_ALONE, *sides, measure, paired(group, others))
 
@@ -238,49 +247,3 @@ def _title(entry: Entry) -> str:
 
 def _with(variant: str) -> str:
     return f" in {variant}" if variant else ""
-
-
-# ---------------------------------------------------------------- gaps
-
-
-@dataclass(frozen=True)
-class Gap:
-    """A student beside its teacher on one measure, in points; `alone` is the same student without a teacher."""
-
-    measure: str
-    student: str
-    teacher: str
-    student_score: Estimate
-    teacher_score: Estimate
-    gap: Claim
-    alone: float | None
-
-    @property
-    def relative(self) -> float:
-        """Student over teacher."""
-        return self.student_score.value / self.teacher_score.value if self.teacher_score.value else float("nan")
-
-
-def gaps(study: Study, how: Resampling) -> list[Gap]:
-    """Every student with a teacher that was scored beside it."""
-    found = []
-    for measure, entries in study.measures.items():
-        students = _grouped(_of(entries, STUDENT), lambda e: f"{_lineage(e)}, from {e.encoder.family}")
-        for name, group in students.items():
-            family, variant = group[0].encoder.family, group[0].variant
-            own = [e for e in _of(entries, TEACHER) if e.encoder.family == family and e.variant == variant]
-            if own:
-                sides = (f"teacher {family}", name)
-                gap = claim(how, "How far behind its teacher is the student?", *sides, measure, paired(own, group))
-                bodies = [100 * average(e.suite) for e in _of(entries, ALONE) if _body(e) == _body(group[0])]
-                alone = sum(bodies) / len(bodies) if bodies else None
-                scores = level_of(group, how.level), level_of(own, how.level)
-                found.append(Gap(measure, name, family, *scores, gap, alone))
-    return found
-
-
-def level_of(entries: Sequence[Entry], level: float) -> Estimate:
-    """The score of a cell in points, with its interval over items (and seeds, where there are several)."""
-    suites = [e.suite for e in entries]
-    estimate = normal(suites[0], level) if len(suites) == 1 else items_and_seeds(suites, level)
-    return scaled(estimate, 100)

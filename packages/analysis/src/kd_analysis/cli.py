@@ -24,6 +24,9 @@ Evaluated = Annotated[
 ]
 CkaIn = Annotated[Path, typer.Option("--cka", help="Where `analysis cka` wrote; may be absent.")]
 ReportOut = Annotated[Path, typer.Option("--out", help="Where the report goes.")]
+Registry = Annotated[
+    bool, typer.Option("--registry", help="Name each model's registered version and run; needs the registry.")
+]
 ReportIn = Annotated[Path, typer.Option("--report", help="Where `analysis report` wrote; may be absent.")]
 
 ZEROSHOT, EVAL = [Path("out/zeroshot")], [Path("out/eval")]
@@ -38,6 +41,7 @@ def report(
     evaluated: Evaluated = EVAL,
     cka: CkaIn = CKA,
     out: ReportOut = REPORT,
+    registry: Registry = False,
     overrides: Overrides = [],  # noqa: B006
     dry_run: DryRun = False,
 ) -> None:
@@ -53,7 +57,8 @@ def report(
     """
     from kd_analysis import commands
 
-    commands.report(load(params, overrides), commands.Inputs(tuple(zeroshot), tuple(evaluated), cka), out, dry_run)
+    inputs = commands.Inputs(tuple(zeroshot), tuple(evaluated), cka)
+    commands.report(load(params, overrides), inputs, out, dry_run, registry=registry)
 
 
 @app.command()

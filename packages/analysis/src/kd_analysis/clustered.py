@@ -42,13 +42,24 @@ def clustered(items: Iterable[tuple[str, float]]) -> Clustered:
     Raises:
         ValueError: If there is no item.
     """
-    groups: dict[str, list[float]] = {}
+    sums: dict[str, list[float]] = {}
     for cluster, score in items:
-        groups.setdefault(cluster, []).append(score)
-    if not groups:
+        both = sums.setdefault(cluster, [0.0, 0.0])
+        both[0] += score
+        both[1] += 1
+    return summed(sums)
+
+
+def summed(clusters: Mapping[str, Sequence[float]]) -> Clustered:
+    """The same from the (sum, number) of item scores of each cluster.
+
+    Raises:
+        ValueError: If there is no cluster.
+    """
+    if not clusters:
         raise ValueError("Expected at least one item, got none.")
-    ids = tuple(sorted(groups))
-    points, weight = np.array([(sum(groups[i]), len(groups[i])) for i in ids], dtype=np.float64).T
+    ids = tuple(sorted(clusters))
+    points, weight = np.array([clusters[i] for i in ids], dtype=np.float64).T
     return Clustered(ids, points, weight)
 
 

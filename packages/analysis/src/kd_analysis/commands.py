@@ -1,11 +1,16 @@
 """What the commands do once their parameters are checked; `cli.py` parses and calls."""
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kd_analysis import view
 from kd_analysis.config import AnalysisParams
+
+if TYPE_CHECKING:
+    from kd_analysis.scores import Scored
 
 
 @dataclass(frozen=True)
@@ -17,13 +22,13 @@ class Inputs:
     cka: Path
 
 
-def report(params: AnalysisParams, inputs: Inputs, out: Path, dry_run: bool) -> None:
-    """Write the report."""
+def report(params: AnalysisParams, inputs: Inputs, out: Path, dry_run: bool, *, registry: bool = False) -> None:
+    """Write the report; with `registry` it names each model's registered version and the run that made it."""
     for folder in (*inputs.evaluated, inputs.cka):
         if not folder.is_dir():
             view.say(f"{folder} is not there: the report leaves it out")
     if dry_run:
-        from kd_analysis.report import read_inputs
+        from kd_analysis.findings import read_inputs
 
         zeroshot, vlms, records = read_inputs(inputs.zeroshot, inputs.evaluated, inputs.cka)
         view.say(f"{len(zeroshot)} encoders, {len(vlms)} VLM results, {len(records)} similarities -> {out}")
@@ -31,6 +36,7 @@ def report(params: AnalysisParams, inputs: Inputs, out: Path, dry_run: bool) -> 
     with view.spinning() as told:
         told("loading")
         from kd_analysis.claims import Resampling
+        from kd_analysis.findings import Settings
         from kd_analysis.report import report as write_report
         from kd_analysis.words import sentence, short_answer
 
@@ -39,12 +45,25 @@ def report(params: AnalysisParams, inputs: Inputs, out: Path, dry_run: bool) -> 
             inputs.evaluated,
             inputs.cka,
             out,
-            how=Resampling(params.seed, params.n_bootstrap, params.level),
-            encoders=params.encoders,
+            Settings(
+                Resampling(params.seed, params.n_bootstrap, params.level),
+                encoders=params.encoders,
+                families=params.families,
+                names=params.names,
+                epochs=params.epochs,
+            ),
+            lookup=_registered if registry else None,
             told=told,
         )
     view.say(f"{short_answer(found.answer)}. {sentence(found.answer, found.study)}")
     view.say(f"wrote {out / 'report.html'}")
+
+
+def _registered(models: "Sequence[Scored]") -> Mapping[str, Mapping[str, str]]:
+    from kd_analysis import tracking
+    from kd_analysis.mlflow_results import provenance
+
+    return provenance(tracking.client(), [(m.ref.name, m.ref.sha256) for m in models])
 
 
 def publish(params: AnalysisParams, similarities: Path, report_folder: Path, dry_run: bool) -> None:

@@ -1,15 +1,16 @@
-"""The figures of the report as inline SVG. One colour a teacher, dark for the teacher and light for its students."""
+"""The figures of the report. One colour a teacher, dark for the teacher and light for its students."""
 
 import io
 import math
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from kd_analysis.claims import Gap
+from kd_analysis.gap import Gap
 from kd_analysis.rows import BLIND, Row
 from kd_analysis.similarity import ALONE as WITHOUT
 from kd_analysis.similarity import OTHER, OWN, TEACHERS, UNTRAINED
@@ -57,7 +58,7 @@ def colour(role: str, teacher: str, teachers: Sequence[str]) -> str:
     return PALE if role == BLIND else GREY
 
 
-def forest(claims: Sequence[Claim], unit: str = "points") -> str:
+def forest(claims: Sequence[Claim], unit: str = "points") -> Figure:
     """Differences with their intervals, one a line; filled where the interval leaves out zero."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 0.75 + 0.45 * len(claims)), layout="constrained")
@@ -74,10 +75,10 @@ def forest(claims: Sequence[Claim], unit: str = "points") -> str:
         axes.set_xlabel(f"student of the better teacher minus student of the other, {unit}")
         axes.grid(axis="x")
         _bare(axes)
-        return _svg(figure, "forest")
+        return figure
 
 
-def gap_figure(found: Sequence[Gap], teachers: Sequence[str]) -> str:
+def gap_figure(found: Sequence[Gap], teachers: Sequence[str]) -> Figure:
     """Teacher and student joined by a line, a panel a measure; a grey tick is the student without a teacher."""
     measures = list(dict.fromkeys(g.measure for g in found))
     tallest = max(sum(g.measure == m for g in found) for m in measures)
@@ -93,7 +94,7 @@ def gap_figure(found: Sequence[Gap], teachers: Sequence[str]) -> str:
             axes.set_title(f"{measure}, points", loc="left", fontsize=10, fontweight="bold")
             axes.grid(axis="x")
             _bare(axes)
-        return _svg(figure, "gaps")
+        return figure
 
 
 def _dumbbell(axes: Any, y: int, gap: Gap, teachers: Sequence[str]) -> None:
@@ -111,7 +112,7 @@ def _dumbbell(axes: Any, y: int, gap: Gap, teachers: Sequence[str]) -> None:
     )
 
 
-def task_grid(found: Sequence[Row], teachers: Sequence[str], chances: dict[str, float | None]) -> str:
+def task_grid(found: Sequence[Row], teachers: Sequence[str], chances: dict[str, float | None]) -> Figure:
     """Small bars of every model on every task, a line of panels a group; the dotted line is chance."""
     tasks = in_order({t for row in found for t in row.tasks})
     wide = 4
@@ -127,7 +128,7 @@ def task_grid(found: Sequence[Row], teachers: Sequence[str], chances: dict[str, 
                 else:
                     axes.set_visible(False)
             panels[line][0].set_ylabel(task_of(some[0]).group, fontsize=9, color=MUTED)
-        return _svg(figure, "tasks")
+        return figure
 
 
 def _lines_of_panels(tasks: Sequence[str], wide: int) -> list[list[str]]:
@@ -153,7 +154,7 @@ def _bars(axes: Any, task: str, found: Sequence[Row], teachers: Sequence[str], c
     _bare(axes)
 
 
-def cka_by_task(table: dict[str, dict[str, list[tuple[float, float]]]], relations: Sequence[str]) -> str:
+def cka_by_task(table: dict[str, dict[str, list[tuple[float, float]]]], relations: Sequence[str]) -> Figure:
     """For every task the mean CKA of each relation, with the range over pairs.
 
     Args:
@@ -177,10 +178,10 @@ def cka_by_task(table: dict[str, dict[str, list[tuple[float, float]]]], relation
         axes.grid(axis="both")
         axes.legend(loc="lower center", bbox_to_anchor=(0.45, 1.0), ncols=len(relations), handletextpad=0.2)
         _bare(axes)
-        return _svg(figure, "cka-tasks")
+        return figure
 
 
-def cka_against_score(points: Sequence[dict[str, Any]], teachers: Sequence[str], floor: float) -> str:
+def cka_against_score(points: Sequence[dict[str, Any]], teachers: Sequence[str], floor: float) -> Figure:
     """Students by similarity to their teacher and by score, a panel a measure; the dashed line is the untrained floor.
 
     Args:
@@ -214,7 +215,7 @@ def cka_against_score(points: Sequence[dict[str, Any]], teachers: Sequence[str],
         handles, labels = panels[0].get_legend_handles_labels()
         named = dict(zip(labels, handles, strict=True))
         figure.legend(named.values(), named.keys(), loc="outside upper center", ncols=3)
-        return _svg(figure, "cka-score")
+        return figure
 
 
 def _bare(axes: Any) -> None:
@@ -222,12 +223,23 @@ def _bare(axes: Any) -> None:
     axes.spines["left"].set_visible(False)
 
 
-def _svg(figure: Figure, name: str) -> str:
-    """The figure's SVG element, equal bytes for equal data, with ids that do not clash with another figure's."""
+def svg(figure: Figure, name: str) -> str:
+    """The figure's SVG element for a page, equal bytes for equal data."""
     out = io.StringIO()
     with mpl.rc_context({**STYLE, "svg.hashsalt": name}):
         figure.savefig(out, format="svg", metadata={"Date": None}, transparent=True)
-    text = re.sub(r"<metadata>.*?</metadata>", "", out.getvalue(), flags=re.DOTALL)
+    return inline(out.getvalue(), name)
+
+
+def png(figure: Figure, path: Path) -> None:
+    """The same as an image, for where no SVG is shown."""
+    with mpl.rc_context(STYLE):
+        figure.savefig(path, format="png", dpi=110, metadata={"Software": None})
+
+
+def inline(text: str, name: str) -> str:
+    """The SVG element of an SVG file: without its size and metadata, with ids that clash with no other figure's."""
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = text[text.index("<svg") :]
     text = re.sub(r'\bid="', f'id="{name}-', text)
     text = text.replace("url(#", f"url(#{name}-").replace('xlink:href="#', f'xlink:href="#{name}-')

@@ -94,16 +94,18 @@ def _draw_gaps(figure: Figure, data: Sequence[Point]) -> None:
         for x, p in enumerate(some):
             axes.plot([x, x], [p["student_average"], p["teacher_average"]], color=FAINT, linewidth=5, zorder=1)
             middle = (p["student_average"] + p["teacher_average"]) / 2
-            axes.annotate(f"{p['gap']:.2f}", (x, middle), (5, 0), textcoords="offset points", va="center", color=MUTED)
+            axes.annotate(f"{p['gap']:.2f}", (x, middle), (8, 0), textcoords="offset points", va="center", color=MUTED)
         for side, colour, mark in (("teacher", PALETTE[0], "s"), ("student", PALETTE[1], "o")):
             values, halves = ([p[f"{side}_{what}"] for p in some] for what in ("average", "half"))
-            axes.errorbar(range(len(some)), values, yerr=_known(halves), fmt=mark, color=colour, label=side, capsize=2)
+            beside = 0.07 if side == "student" else -0.07  # so that the bars do not hide each other
+            places_x = [x + beside for x in range(len(some))]
+            axes.errorbar(places_x, values, yerr=_known(halves), fmt=mark, color=colour, label=side, capsize=2)
         axes.set_xticks(range(len(some)), [p["teacher"] for p in some], rotation=30, ha="right")
         axes.set_xlim(-0.5, len(some) - 0.2)
         axes.grid(axis="x", visible=False)
         axes.set_title(place, loc="left")
     figure.axes[0].set_ylabel("Average, points")
-    figure.axes[0].legend(loc="best")
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=2)
 
 
 # ---------------------------------------------------------------- figure 3

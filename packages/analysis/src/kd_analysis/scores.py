@@ -1,14 +1,15 @@
 """Read what the evaluation wrote: `scores.json` and `items.jsonl` of each model (contract/README.md, "Evaluation")."""
 
-import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from typing_extensions import TypedDict  # pydantic asks for this one below Python 3.12
 
-from kd_analysis.clustered import Clustered, clustered
+from kd_analysis.clustered import Clustered, summed
 from kd_analysis.names import Name, parse
 
 ZEROSHOT = "zeroshot"
@@ -63,23 +64,27 @@ class ScoresFile(BaseModel):
     scores: tuple[Score, ...] = Field(min_length=1)
 
 
-class ItemLine(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
+class ItemLine(TypedDict):
+    """One line of `items.jsonl`; a dictionary, since there may be millions."""
+
     task: str
     id: str | int
     cluster: str | int
-    score: float = Field(ge=0, le=1)
+    score: Annotated[float, Field(ge=0, le=1)]
+
+
+ITEM = TypeAdapter(ItemLine)
 
 
 @dataclass(frozen=True)
 class Scored:
-    """One evaluated model: its scores by task (the first metric of each) and the score of every item."""
+    """One evaluated model: its scores by task (the first metric of each) and its items, clustered."""
 
     ref: ModelRef
     name: Name
     blind: bool
     scores: dict[str, Score]
-    items: dict[str, list[tuple[str, float]]]  # task -> (cluster, score)
+    items: dict[str, Clustered]
 
     @property
     def key(self) -> str:
@@ -126,19 +131,31 @@ def _read_one(folder: Path) -> Scored:
     return Scored(whole.model, parse(whole.model.name), whole.blind, scores, items)
 
 
-def _read_items(path: Path) -> dict[str, list[tuple[str, float]]]:
+def _read_items(path: Path) -> dict[str, Clustered]:
+    """The sum and the number of item scores of each cluster, by task; one line is held at a time."""
     if not path.is_file():
         raise InputError(f"Expected the scores of items at {path}, found none. Run the evaluation again.")
-    items: dict[str, list[tuple[str, float]]] = {}
-    with path.open() as lines:
+    tasks: dict[str, dict[str, list[float]]] = {}
+    with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             try:
-                row: Any = json.loads(line)
-                item = ItemLine.model_validate(row)
-            except (json.JSONDecodeError, ValidationError) as error:
+                item = ITEM.validate_json(line)
+            except ValidationError as error:
                 raise InputError(f"{path}:{number}: expected {{task, id, cluster, score}}: {error}") from None
-            items.setdefault(item.task, []).append((str(item.cluster), item.score))
-    return items
+            clusters = tasks.setdefault(item["task"], {})
+            both = clusters.setdefault(sys.intern(str(item["cluster"])), [0.0, 0.0])  # models share the names
+            both[0] += item["score"]
+            both[1] += 1
+    return {task: summed(clusters) for task, clusters in tasks.items()}
+
+
+def other_versions(models: Sequence[Scored]) -> dict[str, list[str]]:
+    """Tasks that were not scored on one version of the data (and by one protocol), with the versions."""
+    found: dict[str, set[str]] = {}
+    for model in models:
+        for task, score in model.scores.items():
+            found.setdefault(task, set()).add(score.benchmark_version)
+    return {task: sorted(versions) for task, versions in found.items() if len(versions) > 1}
 
 
 # ---------------------------------------------------------------- from items to suites
@@ -146,7 +163,7 @@ def _read_items(path: Path) -> dict[str, list[tuple[str, float]]]:
 
 def suite(model: Scored) -> dict[str, Clustered]:
     """The clustered items of each task of a model."""
-    return {task: clustered(model.items[task]) for task in model.scores}
+    return {task: model.items[task] for task in model.scores}
 
 
 def reweighted(models: Sequence[Scored]) -> list[str]:
@@ -156,6 +173,6 @@ def reweighted(models: Sequence[Scored]) -> list[str]:
             task
             for model in models
             for task, score in model.scores.items()
-            if abs(clustered(model.items[task]).score - score.value / score.best) > REPRODUCED
+            if abs(model.items[task].score - score.value / score.best) > REPRODUCED
         }
     )

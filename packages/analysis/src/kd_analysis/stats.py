@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy import stats as distributions
 
-from kd_analysis.clustered import Clustered, Suite, average, mean_suite
+from kd_analysis.clustered import Clustered, Suite, average, difference, mean_suite
 
 
 @dataclass(frozen=True)
@@ -107,10 +107,46 @@ def bootstrap(
 
 def _resampled_scores(task: Clustered, rng: np.random.Generator, n_bootstrap: int) -> Float[np.ndarray, " b"]:
     """The task's score in each resample. Clusters that add the same are drawn as one kind: there are few kinds."""
-    count = len(task.ids)
-    kinds, often = np.unique(np.stack([task.points, task.weight]), axis=1, return_counts=True)
-    draws = rng.multinomial(count, often / count, size=n_bootstrap).astype(np.float64)
-    return np.asarray((draws @ kinds[0]) / (draws @ kinds[1]))
+    (points,), weight = _resampled((task.points,), task.weight, rng, n_bootstrap)
+    return points / weight
+
+
+def _resampled(
+    points: Sequence[Float[np.ndarray, " c"]], weight: Float[np.ndarray, " c"], rng: np.random.Generator, n: int
+) -> tuple[list[Float[np.ndarray, " b"]], Float[np.ndarray, " b"]]:
+    """Sums of points and of weight over n resamples of the clusters; the same resample for every entry of `points`."""
+    count = len(weight)
+    order = np.lexsort((weight, *points))
+    table = np.stack([*points, weight])[:, order]
+    first = np.flatnonzero(np.r_[True, np.any(np.diff(table, axis=1) != 0, axis=0)])
+    kinds, often = table[:, first], np.diff(np.r_[first, count])
+    draws = rng.multinomial(count, often / count, size=n).astype(np.float64)
+    *sums, total = (draws @ kind for kind in kinds)
+    return sums, total
+
+
+def bootstrap_ratio(
+    above: Suite, below: Suite, rng: np.random.Generator, *, n_bootstrap: int = 2000, level: float = 0.95
+) -> Estimate:
+    """Average of `above` over that of `below` (a student over its teacher), paired: both get the same resample.
+
+    The ratio and its limits are NaN where `below` scores nothing, in the data or in a resample.
+
+    Raises:
+        ValueError: If the two were not scored on the same tasks and items.
+    """
+    difference(above, below)
+    value = average(above) / average(below) if average(below) > 0 else math.nan
+    sides = np.zeros((2, n_bootstrap))
+    for name in sorted(above):
+        points = (above[name].points, below[name].points)
+        sums, weight = _resampled(points, above[name].weight, rng, n_bootstrap)
+        sides += np.stack(sums) / weight
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios = np.where(sides[1] > 0, sides[0] / sides[1], math.nan)
+    low, high = np.quantile(ratios, [0.5 - level / 2, 0.5 + level / 2])
+    se = float(ratios.std(ddof=1))
+    return Estimate(value, se, float(low), float(high), level, "bootstrap over items, paired")
 
 
 # ---------------------------------------------------------------- seeds

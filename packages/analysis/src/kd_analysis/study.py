@@ -139,6 +139,17 @@ def cells(entries: Iterable[Entry]) -> dict[tuple[str, ...], list[Entry]]:
 
 
 @dataclass(frozen=True)
+class TaskSigns:
+    """Over tasks: how many differences lie above, below and at zero; two-sided p of the sign and Wilcoxon tests."""
+
+    up: int
+    down: int
+    zero: int
+    sign_p: float
+    wilcoxon_p: float
+
+
+@dataclass(frozen=True)
 class Claim:
     """A difference of two models (or groups of them), in points (0 to 100), with what may be said about it.
 
@@ -153,6 +164,7 @@ class Claim:
         p: Two-sided; `p_holm` is adjusted within the question.
         by_seed: The difference of each pair of trainings, in points.
         over_tasks: With several tasks, the same difference with tasks drawn anew too (hierarchical bootstrap).
+        signs: With several tasks, which way they go.
     """
 
     question: str
@@ -166,6 +178,7 @@ class Claim:
     p_holm: float
     by_seed: tuple[float, ...]
     over_tasks: Estimate | None
+    signs: TaskSigns | None = None
 
     @property
     def verdict(self) -> str:

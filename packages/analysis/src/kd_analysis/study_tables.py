@@ -83,14 +83,14 @@ def _training(training: Training) -> str:
 
 
 def similarity(grid: Grid, families: Mapping[str, Sequence[str]], level: float = 0.95) -> Table:
-    """Table 3: score and CKA of the main student under the smaller and the larger teacher of each family, by task."""
+    """Table 3: score and CKA of the main student, from each teacher of a family to the next larger one, by task."""
     main, found = grid.main(), []
     for members in families.values():
         for small, large in itertools.pairwise(members):
             rows = [_similarity_row(grid, task, small, large, level) for task in (*grid.tasks(), IMAGENET)]
             found.append((f"{small} to {large}", [r for r in rows if r]))
     kept = blocks(found)
-    small, large = "Smaller teacher", "Larger teacher"
+    small, large = "First teacher", "Second teacher"
     columns = [
         Column("small_score", "Score", small, better=""), Column("small_cka", "CKA", small, 3, ""),
         Column("large_score", "Score", large, better=""), Column("large_cka", "CKA", large, 3, ""),
@@ -98,7 +98,8 @@ def similarity(grid: Grid, families: Mapping[str, Sequence[str]], level: float =
         Column("cka_change", "CKA", "Change", 3, "", signed=True),
     ]  # fmt: skip
     caption = (
-        f"{main.student}: score and CKA with its teacher when the teacher grows. Changes are unpaired here. "
+        f"{main.student}: score and CKA with its teacher, from the first (smaller) teacher to the second. "
+        "Changes are unpaired here. "
         f"±: half of the {100 * level:.0f} % interval."
     )
     texts = (("resolvable", "Score change resolvable"),)

@@ -9,8 +9,9 @@ from kd_analysis.claims import (
     answer,
     by_task_above_blind,
     checks,
-    gaps,
 )
+from kd_analysis.gap import gaps
+from kd_analysis.pairs import pairs_of_teachers
 from kd_analysis.rows import rows
 from kd_analysis.scores import InputError, read_scored
 from kd_analysis.study import assemble
@@ -183,3 +184,34 @@ def test_three_teachers_are_related_by_rank(inputs, write_zeroshot):
     write_zeroshot(inputs / "zeroshot", {"teacher-mid": 1.0, "student-vit--mid--clip-kd": 0.1})
     found = teachers_against_students(study_of(inputs), HOW.rng("x"))
     assert [t.spearman.n for t in found] == [3]
+
+
+def test_with_three_teachers_every_pair_is_asked_and_adjusted_together(inputs, write_zeroshot):
+    assert pairs_of_teachers(study_of(inputs), HOW) == []
+    write_zeroshot(inputs / "zeroshot", {"teacher-middle": 1.0, "student-vit--middle--clip-kd": 0.9})
+    claims = [c for c in pairs_of_teachers(study_of(inputs), HOW) if c.measure == "zero-shot top-1"]
+    assert [(c.better, c.worse) for c in claims] == [
+        ("vit, clip-kd, from large", "from middle"),
+        ("vit, clip-kd, from large", "from small"),
+        ("vit, clip-kd, from middle", "from small"),
+    ]
+    assert all(c.p_holm >= c.p for c in claims)
+    assert claims[0].verdict == "no"
+    assert claims[2].verdict == "yes"
+
+
+def test_a_claim_over_tasks_tells_which_way_they_go(inputs):
+    top1, average = answer(study_of(inputs), HOW)
+    assert top1.signs is None
+    assert average.signs.up + average.signs.down + average.signs.zero == 16
+    assert 0 < average.signs.sign_p <= 1
+    assert 0 < average.signs.wilcoxon_p <= 1
+
+
+def test_student_over_teacher_is_paired_and_so_sharper_than_two_scores(inputs):
+    for gap in gaps(study_of(inputs), HOW):
+        student, teacher = gap.student_score, gap.teacher_score
+        assert gap.relative == pytest.approx(student.value / teacher.value)
+        assert gap.ratio.low < gap.relative < gap.ratio.high
+        unpaired = ((student.se / student.value) ** 2 + (teacher.se / teacher.value) ** 2) ** 0.5 * gap.relative
+        assert gap.ratio.se < unpaired

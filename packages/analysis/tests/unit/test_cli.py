@@ -70,7 +70,7 @@ def test_students_and_teachers_go_in_pairs(params_file, tmp_path):
 def test_an_interrupted_command_ends_with_130(params_file, monkeypatch):
     from kd_analysis import commands
 
-    def stop(*_):
+    def stop(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(commands, "report", stop)

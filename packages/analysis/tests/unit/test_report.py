@@ -7,11 +7,17 @@ from html.parser import HTMLParser
 import pytest
 from kd_analysis.claims import Resampling
 from kd_analysis.cli import app
+from kd_analysis.findings import Settings, find, read_inputs
 from kd_analysis.report import report
 from kd_analysis.words import MINUS, number, p_value, signed
 from typer.testing import CliRunner
 
 HOW = Resampling(seed=0, n_bootstrap=300, level=0.95)
+
+
+def lookup(models):
+    """A registry that knows one model."""
+    return {m.ref.sha256: {"version": "7", "run": "0123456789abcdef"} for m in models if m.ref.name == "teacher-large"}
 
 
 class Page(HTMLParser):
@@ -51,7 +57,7 @@ def read(path):
 
 
 def write(root, out="report"):
-    found = report([root / "zeroshot"], [root / "eval"], root / "cka", root / out, how=HOW, encoders={})
+    found = report([root / "zeroshot"], [root / "eval"], root / "cka", root / out, Settings(HOW), lookup=lookup)
     return found, root / out
 
 
@@ -69,7 +75,9 @@ def test_the_page_is_well_formed_and_needs_nothing_from_outside(written):
     assert "script" not in page.tags
     assert all(a.startswith("#") for a in page.addresses)
     assert len(page.ids) == len(set(page.ids))
-    assert page.tags.count("svg") == 5
+    assert page.tags.count("svg") == 6
+    ids = set(page.ids)
+    assert {a[1:] for a in page.addresses if not a.startswith("#figure")} <= ids | {""}
     assert "@import" not in (out / "report.html").read_text()
     urls = set(re.findall(r"https?://[^\"'\s<>]+", (out / "report.html").read_text()))
     assert {u for u in urls if not u.startswith("http://www.w3.org/")} == set()
@@ -107,7 +115,8 @@ def test_the_tables_are_in_full_precision(written):
     one = next(line for line in lines if line["model"] == "teacher large" and line["task"] == "gqa")
     assert float(one["value"]) == found.rows[0].tasks["gqa"].value
     assert {p.name for p in out.iterdir()} == {
-        "report.html", "report.md", "answer.json", "scores.csv", "claims.csv", "gaps.csv", "cka.csv", "models.csv",
+        "report.html", "report.md", "answer.json", "metrics.json", "scores.csv", "claims.csv", "gaps.csv", "cka.csv",
+        "cka_score.csv", "models.csv", "data.csv", "results.csv", "tables", "figures", "images",
     }  # fmt: skip
     answer = json.loads((out / "answer.json").read_text())
     assert answer["teachers_best_first"] == ["large", "small"]
@@ -116,8 +125,11 @@ def test_the_tables_are_in_full_precision(written):
 
 def test_equal_inputs_give_equal_bytes(written, inputs):
     one, two = written[1], write(inputs)[1]
-    for path in one.iterdir():
-        assert path.read_bytes() == (two / path.name).read_bytes()
+    files = sorted(p.relative_to(one) for p in one.rglob("*") if p.is_file())
+    assert files == sorted(p.relative_to(two) for p in two.rglob("*") if p.is_file())
+    assert len(files) > 40
+    for path in files:
+        assert (one / path).read_bytes() == (two / path).read_bytes(), path
 
 
 def test_without_vlms_and_similarities_the_page_says_so(seeded):
@@ -128,6 +140,74 @@ def test_without_vlms_and_similarities_the_page_says_so(seeded):
     assert "SD between seeds" in text
     assert "items and 3 seeds" in (out / "claims.csv").read_text()
     assert read(out / "report.html").tags.count("svg") == 2
+
+
+def test_the_page_says_what_the_data_cannot_resolve(written):
+    found, out = written
+    text = html.unescape((out / "report.html").read_text())
+    section = text.split('id="open"')[1].split("<h2")[0]
+    assert "How another training would have come out" in section
+    assert "2 teachers have no rank correlation" in section
+    for c in found.answer:
+        assert f"A true difference below {number(c.detectable)} points" in section
+    assert len(found.unresolved) == section.count("<dt>")
+    assert all(one.why in (out / "report.md").read_text() for one in found.unresolved)
+
+
+def test_models_and_data_are_named_with_version_run_and_digest(written):
+    found, out = written
+    text = (out / "report.html").read_text()
+    section = text.split('id="made"')[1]
+    assert "0123456789ab" in section
+    assert "paper-1+12345678" in section
+    with (out / "models.csv").open() as stream:
+        lines = {line["model"]: line for line in csv.DictReader(stream) if line["blind"] == "False"}
+    assert (lines["teacher-large"]["version"], lines["teacher-large"]["run"]) == ("7", "0123456789abcdef")
+    assert (lines["teacher-small"]["version"], lines["teacher-small"]["run"]) == ("", "")
+    with (out / "data.csv").open() as stream:
+        assert {line["task"] for line in csv.DictReader(stream)} == {"zeroshot", *found.study.tasks}
+
+
+def test_the_studys_tables_and_figures_stand_beside_the_page(written):
+    found, out = written
+    assert {p.stem for p in (out / "tables").iterdir()} >= {"table1", "table2", "table3", "relative", "teachers"}
+    assert {p.name for p in (out / "figures").iterdir()} == {"figure2.svg", "figure2.png", "figure2.csv"}
+    assert {p.stem for p in (out / "images").iterdir()} == {"answer", "gaps", "tasks", "cka_tasks", "cka_score"}
+    (table,) = [t for t in found.tables if t.name == "table2"]
+    row = next(r for b in table.blocks for r in b.rows if r.labels == ("vit", "large"))
+    cell = next(r for r in found.rows if r.role == "student" and r.teacher == "large").average
+    assert row.cells["average"].value == pytest.approx(cell.value)
+    assert row.cells["average"].half == pytest.approx(cell.half)
+
+
+def test_metrics_are_finite_or_null_and_by_model(written):
+    found, out = written
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["answer"]["zero-shot top-1"]["difference"] == found.answer[0].estimate.value
+    assert metrics["scores"]["teacher large"]["average"] == found.rows[0].average.value
+    assert metrics["cka"]["student-vit--none--clip"]["other"] is None
+
+
+def found_in(root, settings=None):
+    """What a report would say, without its pages."""
+    return find(*read_inputs([root / "zeroshot"], [root / "eval"], root / "cka"), settings or Settings(HOW))
+
+
+def test_models_scored_on_other_data_are_pointed_out(inputs):
+    path = inputs / "zeroshot" / "teacher-small" / "scores.json"
+    path.write_text(path.read_text().replace("paper-1+12345678", "paper-1+87654321"))
+    assert any("paper-1+12345678, paper-1+87654321" in one.why for one in found_in(inputs).unresolved)
+
+
+def test_encoders_taken_inside_a_training_answer_nothing_and_stand_in_the_curves(inputs, write_zeroshot):
+    before = found_in(inputs)
+    names = [f"student-vit--{t}--clip-kd-e{e}" for t in ("large", "small") for e in (1, 2)]
+    write_zeroshot(inputs / "zeroshot", dict.fromkeys(names, 0.2))
+    after = found_in(inputs, Settings(HOW, epochs=3.0))
+    assert after.answer == before.answer
+    assert [c.estimate for c in after.checks] == [c.estimate for c in before.checks]
+    (curve,) = [p for p in after.plots if p.name == "figure3a"]
+    assert sorted({p["epoch"] for p in curve.data}) == [1, 2, 3]
 
 
 def test_names_cannot_write_html_or_break_a_table(inputs, write_zeroshot):

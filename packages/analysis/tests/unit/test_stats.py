@@ -6,13 +6,18 @@ from kd_analysis.clustered import average, clustered, difference, mean_suite
 from kd_analysis.ranks import spearman
 from kd_analysis.stats import (
     bootstrap,
+    bootstrap_ratio,
+    from_error,
     holm,
     items_and_seeds,
     mcnemar,
+    mean_over_tasks,
     minimum_detectable_difference,
     normal,
     sandwich_se,
+    sign_test,
     t_interval,
+    wilcoxon,
 )
 
 
@@ -130,3 +135,37 @@ def test_ranks_need_three_pairs_and_a_generator_when_there_are_many():
         spearman(list(range(10)), list(range(10)))
     assert spearman(list(range(10)), list(range(10)), np.random.default_rng(0)).p < 0.001
     assert math.isnan(spearman([1, 1, 1], [1, 2, 3]).value)
+
+
+def test_the_ratio_of_a_model_with_itself_is_exactly_one():
+    found = bootstrap_ratio(suite(), suite(), np.random.default_rng(0), n_bootstrap=200)
+    assert (found.value, found.low, found.high, found.se) == (1, 1, 1, 0)
+
+
+def test_the_ratio_over_a_teacher_that_scores_nothing_is_not_a_number():
+    nothing = {k: clustered((i, 0.0) for i in t.ids) for k, t in suite().items()}
+    assert math.isnan(bootstrap_ratio(suite(), nothing, np.random.default_rng(0), n_bootstrap=200).value)
+
+
+def test_seeds_and_items_are_told_apart():
+    found = items_and_seeds([suite(seed=s, p=0.5 + 0.05 * s) for s in range(3)])
+    assert found.se == pytest.approx(math.hypot(found.se_items, found.se_seeds))
+    assert bootstrap(suite(), np.random.default_rng(0)).se_seeds is None
+
+
+def test_an_unknown_error_gives_no_limits_and_no_p():
+    found = from_error(1.0, math.nan)
+    assert math.isnan(found.low)
+    assert math.isnan(found.p)
+
+
+def test_the_mean_over_tasks_lies_in_its_interval():
+    found = mean_over_tasks([1.0, 2.0, -0.5, 3.0], np.random.default_rng(0))
+    assert found.value == 1.375
+    assert found.low < found.value < found.high
+
+
+def test_tasks_that_do_not_move_speak_for_nobody():
+    assert wilcoxon([0.0, 0.0]) == 1.0
+    assert wilcoxon([0.0, 1.0]) == 1.0
+    assert sign_test([0.0, 0.0]) == (0, 0, 2, 1.0)

@@ -1,0 +1,138 @@
+"""What a report says, computed from what was read, before it is laid out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kd_analysis.claims import Resampling, answer, by_task_above_blind, checks
+from kd_analysis.compare import beside
+from kd_analysis.gap import Gap, gaps
+from kd_analysis.grid import Grid
+from kd_analysis.pairs import pairs_of_teachers
+from kd_analysis.paper import published
+from kd_analysis.plots import Plot, all_plots
+from kd_analysis.results import Result
+from kd_analysis.rows import Row, chance, rows
+from kd_analysis.scores import ZEROSHOT, Scored, read_scored, refuse_doubles, reweighted
+from kd_analysis.similarity import Record, read_records
+from kd_analysis.statistics_tables import ask, families_of
+from kd_analysis.statistics_tables import tables as statistics
+from kd_analysis.study import Claim, Study, assemble
+from kd_analysis.study_results import results_of
+from kd_analysis.study_tables import all_tables
+from kd_analysis.table import Table
+from kd_analysis.tasks import GROUPS, in_order, task_of
+from kd_analysis.trends import Alike, Trend, alike, teachers_against_students
+from kd_analysis.unresolved import Unresolved, unresolved
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the parameters say about a report.
+
+    Attributes:
+        how: Intervals and their resampling.
+        encoders: VLM name: encoder name, where the VLM's own does not tell.
+        families: Teachers by family, the smallest first; may be empty.
+        names: Ours: the paper's.
+        epochs: The length of the students' schedule; 0 if unknown.
+    """
+
+    how: Resampling
+    encoders: Mapping[str, str] = field(default_factory=dict)
+    families: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    names: Mapping[str, str] = field(default_factory=dict)
+    epochs: float = 0.0
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Everything the report says."""
+
+    study: Study
+    answer: list[Claim]
+    pairs: list[Claim]
+    checks: list[Claim]
+    blind_by_task: list[Claim]
+    gaps: list[Gap]
+    rows: list[Row]
+    trends: list[Trend]
+    records: list[Record]
+    alike: list[Alike]
+    chances: dict[str, float | None]
+    reweighted: list[str]
+    models: list[Scored]
+    level: float
+    results: list[Result]
+    tables: list[Table]
+    plots: list[Plot]
+    beside: Table
+    unresolved: list[Unresolved]
+    provenance: Mapping[str, Mapping[str, str]]  # by digest: version, run
+
+    def table(self, name: str) -> Table | None:
+        """The table of this name, if the results fill it."""
+        return next((t for t in self.tables if t.name == name), None)
+
+
+def find(
+    zeroshot: Sequence[Scored],
+    evaluated: Sequence[Scored],
+    records: Sequence[Record],
+    settings: Settings,
+    provenance: Mapping[str, Mapping[str, str]] | None = None,
+) -> Findings:
+    """Compute everything from what was read; no file is touched."""
+    how = settings.how
+    study = assemble(zeroshot, evaluated, settings.encoders)
+    tasks = in_order(study.tasks)
+    results = results_of(study, records, settings.epochs)
+    grid = Grid(results)
+    families = families_of(grid, settings.families)
+    asked, checked, blind = answer(study, how), checks(study, how), by_task_above_blind(study, how)
+    trends = teachers_against_students(study, how.rng("trends"))
+    found = rows(study, how.level)
+    chances = {t: chance(study, [t]) for t in [ZEROSHOT, *tasks]} | _mean_chances(study, tasks)
+    models = [*zeroshot, *evaluated]
+    return Findings(
+        study=study,
+        answer=asked,
+        pairs=pairs_of_teachers(study, how),
+        checks=checked,
+        blind_by_task=blind,
+        gaps=gaps(study, how),
+        rows=found,
+        trends=trends,
+        records=list(records),
+        alike=alike(records, how.level),
+        chances=chances,
+        reweighted=[task_of(t).title for t in reweighted(evaluated)],
+        models=models,
+        level=how.level,
+        results=results,
+        tables=[
+            *all_tables(grid, families, how.level),
+            *statistics(ask(grid, families, how.seed, how.level), how.level),
+        ],
+        plots=all_plots(grid, how.level),
+        beside=beside(grid, Grid(published()), settings.names, how.level),
+        unresolved=unresolved(study, asked, blind, trends, found, chances, models),
+        provenance=provenance or {},
+    )
+
+
+def _mean_chances(study: Study, tasks: Sequence[str]) -> dict[str, float | None]:
+    groups = {g: [t for t in tasks if task_of(t).group == g] for g in GROUPS}
+    means = {g: chance(study, some) for g, some in groups.items() if some}
+    return means | ({"average": chance(study, tasks)} if tasks else {})
+
+
+def read_inputs(
+    zeroshot: Sequence[Path], evaluated: Sequence[Path], cka: Path
+) -> tuple[list[Scored], list[Scored], list[Record]]:
+    """Read the folders; an absent evaluation or similarity is empty, an absent zero-shot folder an error."""
+    first = [model for folder in zeroshot for model in read_scored(folder)]
+    vlms = [model for folder in evaluated if folder.is_dir() for model in read_scored(folder)]
+    records = read_records(cka / "cka.json") if cka.is_dir() else []
+    refuse_doubles([*first, *vlms])
+    return first, vlms, records
