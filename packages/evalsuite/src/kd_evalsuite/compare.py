@@ -21,8 +21,6 @@ from kd_evalsuite.results import Result
 from kd_evalsuite.stats import detectable, holm, mcnemar
 from kd_evalsuite.tasks import EVERY, VARIANTS
 
-ALPHA = 0.05
-
 
 @dataclass(frozen=True)
 class How:
@@ -53,6 +51,7 @@ class Difference:
         n: Units: items, pairs or groups.
         only_first: Units on which `first` is better.
         p_mcnemar: Exact, of the two counts; takes units as independent, which items on one image are not.
+        alpha: One minus the level of the interval: the adjusted p from which a difference is called.
     """
 
     what: str
@@ -72,11 +71,12 @@ class Difference:
     only_first: int
     only_second: int
     p_mcnemar: float
+    alpha: float
 
     @property
     def ahead(self) -> str | None:
         """The model of which it can be said; None unless the interval and the adjusted p both leave out zero."""
-        if self.p_holm < ALPHA and (self.low > 0 or self.high < 0):
+        if self.p_holm < self.alpha and (self.low > 0 or self.high < 0):
             return self.second if self.value > 0 else self.first
         return None
 
@@ -163,19 +163,20 @@ def compare(
             parts[pair].append(_part(one, *pair, how))
     named = {pair: (labels[pair[0]], labels[pair[1]]) for pair in pairs}
     singles = [_difference(p.task, *named[pair], [p], how) for pair, some in parts.items() for p in some]
+    counted = {pair: [p for p in some if in_average(p.task)] for pair, some in parts.items()}
+    groups = groups_of(key for key in aligned if in_average(key))
     grouped = [
         _difference(group, *named[pair], mine, how)
-        for pair, some in parts.items()
-        for group in groups_of(aligned)
+        for pair, some in counted.items()
+        for group in groups
         if (mine := [p for p in some if group_of(p.task) == group])
     ]
-    counted = {pair: [p for p in some if in_average(p.task)] for pair, some in parts.items()}
     averages = [_difference(AVERAGE, *named[pair], some, how) for pair, some in counted.items() if len(some) > 1]
     return Comparison(
         models=tuple(labels),
         tasks=aligned,
         by_task=_adjusted(singles),
-        by_group=_adjusted(grouped) if len(groups_of(aligned)) > 1 else (),
+        by_group=_adjusted(grouped) if len(groups) > 1 else (),
         averages=_adjusted(averages),
         alarms=tuple(alarm for r in results for alarm in alarms(r, list(aligned))),
         how=how,
@@ -255,6 +256,7 @@ def _difference(what: str, first: str, second: str, parts: Sequence[_Part], how:
         only_first=down,
         only_second=up,
         p_mcnemar=mcnemar(down, up),
+        alpha=1 - how.level,
     )
 
 

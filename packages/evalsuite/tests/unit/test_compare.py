@@ -148,6 +148,27 @@ def test_pairs_count_once(tmp_path):
     assert len(one.units[0]) == 30
 
 
+def test_variants_and_zero_shot_count_neither_in_groups_nor_in_the_average(tmp_path):
+    keys = ["mme_perception", "gqa", "chartqa", "mme_cognition", "scienceqa_img", "zeroshot"]
+    folders = [
+        scored.write(tmp_path / n, n, {key: scored.rows(key, scores(40, 0.5, k)) for key in keys})
+        for k, n in enumerate("ab")
+    ]
+    found = compare(read_results(folders), how=FAST)
+    value = {d.what: d.value_second for d in (*found.by_task, *found.by_group, *found.averages)}
+    assert {d.what for d in found.by_group} == {"General", "OCR & Chart"}
+    assert value["average"] == pytest.approx(np.mean([value[k] for k in keys[:3]]))
+    assert value["General"] == pytest.approx(np.mean([value[k] for k in keys[:2]]))
+
+
+def test_another_level_asks_for_another_p(pair):
+    results = read_results(pair)
+    usual = compare(results, how=FAST).by_task
+    wide = compare(results, how=How(level=0.999, samples=2000)).by_task
+    assert wide[0].alpha == pytest.approx(0.001)
+    assert all(w.high - w.low > u.high - u.low for w, u in zip(wide, usual, strict=True))
+
+
 def test_three_models_stand_against_the_first_or_in_all_pairs(tmp_path):
     folders = [
         scored.write(tmp_path / n, n, {"gqa": scored.rows("gqa", scores(50, 0.5, k))}) for k, n in enumerate("abc")
