@@ -1,5 +1,6 @@
 """The kd-evalsuite wheel alone in an empty environment."""
 
+import json
 import os
 import subprocess
 import sys
@@ -64,3 +65,19 @@ def test_nothing_heavy_is_installed_or_imported(python, tmp_path):
 def test_the_sixteen_tasks_are_listed(python, tmp_path):
     listed = call(python.parent / "evalsuite", "list", cwd=tmp_path)
     assert all(task in listed for task in ("mme_perception", "gqa", "docvqa", "mmvp", "cvbench_3d"))
+
+
+def test_two_models_are_compared_and_reported_from_files_alone(python, tmp_path):
+    score = {"benchmark": "gqa", "benchmark_version": "1", "metric": "accuracy", "best": 1, "stderr": 0.1, "n": 4}
+    score |= {"n_unparsed": 0, "top_answer_share": 0.5}
+    for name, right in (("a", 1), ("b", 3)):
+        folder = tmp_path / name
+        folder.mkdir()
+        items = [{"task": "gqa", "id": str(k), "cluster": str(k), "score": float(k < right)} for k in range(4)]
+        (folder / "items.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
+        model = {"kind": "vlm", "name": name, "sha256": name * 64}
+        whole = {"schema": "kd-scores/1", "model": model, "blind": False, "scores": [score | {"value": right / 4}]}
+        (folder / "scores.json").write_text(json.dumps(whole))
+    assert "not resolvable" in call(python.parent / "evalsuite", "compare", "a", "b", cwd=tmp_path)
+    call(python.parent / "evalsuite", "report", "a", "b", "--out", "out", cwd=tmp_path)
+    assert "not resolvable" in (tmp_path / "out/report.html").read_text()
