@@ -1,5 +1,6 @@
 """Figures as inline SVG, drawn by hand: equal data give equal bytes, and no library is needed. All text is escaped."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -165,6 +166,6 @@ def _short(label: str, length: int = 22) -> str:
 
 
 def _round_up(value: float) -> float:
-    """The next of 1, 2, 4, 5, 10, 20 … so that halves are round too."""
-    power = 10.0 ** (len(f"{int(value)}") - 1) if value >= 1 else 0.1 if value < 0.5 else 1.0
-    return next(step * power for step in (1, 2, 4, 6, 8, 10, 20) if step * power >= value)
+    """The next round number whose half is round too."""
+    power = 10.0 ** math.floor(math.log10(value))
+    return next(step * power for step in (1, 1.2, 1.6, 2, 2.4, 3, 4, 5, 6, 8, 10) if step * power >= value)
