@@ -1,62 +1,121 @@
-"""What each command does, between the command line and the pure functions: find, check, call, show."""
+"""What the commands that ask a model do, and publishing: find, check, call, show."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from kd_evalsuite import view
+from kd_evalsuite.checks import require_ready
 from kd_evalsuite.config import EvalParams
-from kd_evalsuite.data import TaskData, load_all
-from kd_evalsuite.finding import use_threads
+from kd_evalsuite.data import TaskData, load_all, place_of
+from kd_evalsuite.hub import SOURCE, read_source
 from kd_evalsuite.items import DataError
 from kd_evalsuite.models.base import Answerer
+from kd_evalsuite.models.find import Found, find, of_files
 from kd_evalsuite.predictions import MANIFEST, differences, read_manifest, read_predictions
-from kd_evalsuite.records import Manifest, ModelRef
+from kd_evalsuite.records import Manifest
+from kd_evalsuite.sharding import IncompleteError, Shard, merge_shards
+from kd_evalsuite.sharding import merge as merge_folders
 
-if TYPE_CHECKING:
-    from kd_evalsuite.tracking import Model
+__all__ = ["find", "find_best", "merge", "predict", "publish", "run", "shard_of"]
 
 
-def find_best(scores: Path) -> "Model":
-    """The verified folder of the model with the highest Average in `scores`."""
+def find_best(scores: Path, params: EvalParams) -> Found:
+    """The model with the highest Average in `scores`."""
     from kd_evalsuite import tracking
     from kd_evalsuite.best import best_of
 
     ref, average = best_of(scores)
     view.err.print(f"best of {view.plain(str(scores))}: {view.plain(ref.name)}, average {average.value:.2f}")
-    return tracking.resolve({"schema": "kd-ref/1", **ref.model_dump()})
+    return of_files(tracking.resolve({"schema": "kd-ref/1", **ref.model_dump()}), params)
+
+
+def shard_of(text: str | None) -> Shard | None:
+    """The share that is asked for, or torchrun's."""
+    return Shard.parse(text) if text else Shard.of_torchrun()
+
+
+# ---------------------------------------------------------------- run
+
+
+def run(
+    params: EvalParams,
+    model: str,
+    out: Path,
+    *,
+    zeroshot: bool,
+    classes: Path | None,
+    blind: bool,
+    replace: bool,
+    shard: Shard | None = None,
+    dry_run: bool = False,
+) -> None:
+    """Predict and score a VLM, or classify with an encoder."""
+    from kd_evalsuite import commands_data
+
+    found = find(model, params)
+    if found.encoder:
+        if not zeroshot and params.tasks != "all":
+            raise DataError(f"{found.ref.name} is an open_clip encoder: expected --tasks zeroshot, got {params.tasks}.")
+        if classes:
+            given = params.zeroshot.model_copy(update={"data": classes})
+            params = params.model_copy(update={"zeroshot": given})
+        commands_data.zeroshot(params, [model], out, dry_run=dry_run)
+        return
+    if zeroshot:
+        raise DataError(f"Zero-shot classification is for open_clip encoders; {found.ref.name} is none.")
+    whole = predict(params, found, out, blind=blind, replace=replace, shard=shard, dry_run=dry_run)
+    if whole and not dry_run:
+        commands_data.score(params, [(out, out)])
 
 
 # ---------------------------------------------------------------- predict
 
 
 def predict(
-    params: EvalParams, model: "Model", out: Path, *, blind: bool, replace: bool, dry_run: bool = False
-) -> None:
-    """Check everything, then predict what is missing in `out`."""
-    from kd_evalsuite.predict import manifest_of
+    params: EvalParams,
+    found: Found,
+    out: Path,
+    *,
+    blind: bool,
+    replace: bool,
+    shard: Shard | None = None,
+    dry_run: bool = False,
+) -> bool:
+    """Check everything, then predict what is missing in `out`.
+
+    Returns:
+        Whether `out` now holds all predictions; a share may have to wait for the others.
+
+    Raises:
+        IncompleteError: If items failed.
+    """
+    from kd_evalsuite.predict import check_mode, manifest_of
     from kd_evalsuite.predict import predict as ask
 
-    _check_vlm(model)
+    if found.encoder:
+        raise DataError(f"{found.ref.name} is an open_clip encoder; expected a VLM. See evalsuite zeroshot.")
+    require_ready(params.data, params.keys)
     tasks = load_all(params.data, params.keys, limit=params.limit)
-    ref = ModelRef(kind=model.kind, name=model.name, sha256=model.sha256)
-    manifest = manifest_of(ref, tasks, protocol=params.protocol, blind=blind, limit=params.limit)
+    check_mode(tasks, params.mode)
+    manifest = manifest_of(
+        found.ref,
+        tasks,
+        protocol=params.protocol,
+        blind=blind,
+        limit=params.limit,
+        mode=params.mode,
+        sources=_sources(params),
+    )
     if dry_run:
         _plan(tasks, manifest, out)
-        return
+        return True
 
     def load() -> Answerer:
-        with view.err.status(f"loading {view.plain(model.name)}"):
-            from transformers.utils import logging
-
-            from kd_evalsuite.models.vlm import TransformersVlm
-
-            logging.disable_progress_bar()
-            use_threads(params.threads)
-            return TransformersVlm(model.path, device=params.device)
+        with view.err.status(f"loading {view.plain(found.ref.name)}"):
+            return found.load()
 
     with view.bars() as progress:
-        n = ask(
+        outcome = ask(
             load,
             tasks,
             manifest,
@@ -64,16 +123,60 @@ def predict(
             batch_size=params.batch_size,
             progress=lambda name, total, done: view.one_bar(progress, name, total, done),
             replace=replace,
+            shard=shard,
+            say=lambda said: view.err.print(view.plain(said)),
         )
-    view.err.print(f"{n} items predicted in {view.plain(str(out))}")
+    where = shard.folder(out) if shard else out
+    view.err.print(f"{outcome.asked - len(outcome.failed)} items predicted in {view.plain(str(where))}")
+    if outcome.failed:
+        raise IncompleteError(_what_failed(outcome.failed))
+    if params.verify_batch:
+        _verify(outcome.model or load(), tasks, manifest, where, params.verify_batch)
+    return _merged(out, shard, replace=replace) if shard else True
 
 
-def _check_vlm(model: "Model") -> None:
-    if not (model.path / "config.json").is_file():
-        raise DataError(
-            f"{model.name}: expected a transformers image-text checkpoint, found no config.json in {model.path}. "
-            "For an open_clip encoder use evalsuite zeroshot."
+def _sources(params: EvalParams) -> dict[str, str]:
+    """The data set and commit of each benchmark that was fetched from the Hub."""
+    found = {key: place_of(params.data, key) for key in params.keys}
+    fetched = {key: read_source(folder) for key, folder in found.items() if (folder / SOURCE).is_file()}
+    return {key: f"{source.dataset}@{source.revision}" for key, source in fetched.items()}
+
+
+def _what_failed(failed: Sequence[tuple[str, object]]) -> str:
+    counts = {key: sum(k == key for k, _ in failed) for key, _ in failed}
+    key, first = failed[0]
+    listed = ", ".join(f"{k} {n}" for k, n in counts.items())
+    return (
+        f"{len(failed)} items have no reply ({listed}), so the run is not complete. The first, of {key}: "
+        f"{getattr(first, 'error', first)}. Run the same command again to ask them again."
+    )
+
+
+def _verify(model: Answerer, tasks: Sequence[TaskData], manifest: Manifest, where: Path, n: int) -> None:
+    from kd_evalsuite.verifying import verify
+
+    with view.err.status(f"asking {n} items again, alone"):
+        compared, different = verify(model, tasks, manifest, where, n)
+    view.err.print(f"{compared - len(different)} of {compared} items asked alone were answered as in their batch")
+    if different:
+        listed = "\n".join(
+            f"  {key} {item}: {alone!r} alone, {batch!r} in a batch" for key, item, alone, batch in different
         )
+        raise IncompleteError(f"{len(different)} of {compared} items are answered otherwise in a batch:\n{listed}")
+
+
+def _merged(out: Path, shard: Shard, *, replace: bool) -> bool:
+    whole = merge_shards(out, replace=replace)
+    said = "all shares are there and were put together" if whole else "the other shares are not complete yet"
+    view.err.print(f"share {shard.index} of {shard.count} is done; {said}")
+    return whole
+
+
+def merge(shards: Sequence[Path], out: Path, *, replace: bool) -> None:
+    """Put shares together and say how many there are of each task."""
+    manifest = merge_folders(shards, out, replace=replace)
+    n = sum(task.rows for task in manifest.tasks.values())
+    view.out.print(f"{n} predictions of {len(manifest.tasks)} tasks by {view.plain(manifest.model.name)} in {out}")
 
 
 def _plan(tasks: Sequence[TaskData], manifest: Manifest, out: Path) -> None:

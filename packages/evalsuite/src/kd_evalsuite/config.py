@@ -1,11 +1,13 @@
-"""The section `evalsuite` of params.yaml."""
+"""What is evaluated and how: from the section `evalsuite` of params.yaml, from options, or from both."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationError, field_validator
 
-from kd_evalsuite.params import Params
+from kd_evalsuite.params import Params, ParamsError, load_section
+from kd_evalsuite.records import Mode
 from kd_evalsuite.tasks import EVERY, TASKS, prompts_of, task_named
 
 SECTION = "evalsuite"
@@ -14,15 +16,32 @@ SECTION = "evalsuite"
 class ZeroshotParams(Params):
     """Zero-shot classification."""
 
-    data: Path = Field(description="A classification set: CLIP_benchmark's webdataset, an ImageFolder, or parquet.")
-    names: Literal["folder", "imagenet"] = Field("folder", description="Class names: the set's own, or ImageNet's.")
-    templates: Literal["folder", "imagenet", "simple"] = Field(
-        "folder", description="Prompts: the set's own, ImageNet's 80, or the 7 simple ones."
+    data: Path = Field(
+        default=Path("data/classes"),
+        description="A classification set: CLIP_benchmark's webdataset, an ImageFolder, or parquet.",
     )
-    batch_size: int = Field(256, gt=0)
-    limit: int | None = Field(None, gt=0, description="Only so many images.")
-    workers: int = Field(1, gt=0, description="Threads that decode images.")
-    cache: Path | None = Field(None, description="A folder of image embeddings, so that no image is encoded twice.")
+    names: Literal["folder", "imagenet"] = Field(
+        default="folder", description="Class names: the set's own, or ImageNet's."
+    )
+    templates: Literal["folder", "imagenet", "simple"] = Field(
+        default="folder", description="Prompts: the set's own, ImageNet's 80, or the 7 simple ones."
+    )
+    batch_size: int = Field(default=256, gt=0)
+    limit: int | None = Field(default=None, gt=0, description="Only so many images.")
+    workers: int = Field(default=1, gt=0, description="Threads that decode images.")
+    cache: Path | None = Field(
+        default=None, description="A folder of image embeddings, so that no image is encoded twice."
+    )
+
+
+class EndpointParams(Params):
+    """How a server with OpenAI's chat interface is asked."""
+
+    concurrency: int = Field(default=16, gt=0, description="Requests under way at once.")
+    timeout: float = Field(
+        default=120.0, gt=0, description="Seconds that one try of one item may take, from start to end."
+    )
+    tries: int = Field(default=5, gt=0, description="Of an item, where the server is busy or broken.")
 
 
 class EvalParams(Params):
@@ -30,12 +49,17 @@ class EvalParams(Params):
 
     protocol: str = Field("paper", description="Prompts and metrics.")
     tasks: Literal["all"] | list[str] = Field("all", description="Benchmarks, or all of them.")
-    data: Path = Field(description="One folder a benchmark.")
+    data: Path = Field(Path("data/benchmarks"), description="One folder a benchmark.")
     limit: int | None = Field(None, gt=0, description="About so many items a benchmark, in whole clusters.")
+    mode: Mode = Field("generate", description="generate, or loglikelihood: options compared, another protocol.")
     batch_size: int = Field(64, gt=0)
+    verify_batch: int = Field(0, ge=0, description="So many items are asked again, alone and plainly, and compared.")
     device: str = Field("cpu", description="cpu or cuda.")
+    dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="Of a local checkpoint.")
     threads: int | None = Field(None, gt=0, description="CPU threads of torch; null leaves its default.")
-    zeroshot: ZeroshotParams
+    feature_cache: Path | None = Field(None, description="A folder for the encoder's features of images.")
+    endpoint: EndpointParams = EndpointParams()
+    zeroshot: ZeroshotParams = ZeroshotParams()
 
     @field_validator("protocol")
     @classmethod
@@ -57,3 +81,25 @@ class EvalParams(Params):
     def keys(self) -> list[str]:
         """The tasks in the order of the study's tables, variants last."""
         return list(TASKS) if self.tasks == "all" else [key for key in EVERY if key in self.tasks]
+
+
+def params_from(file: Path | None, overrides: Sequence[str], options: Mapping[str, Any]) -> EvalParams:
+    """The parameters of a file, if one is given, under `--set` and under the options of the command line.
+
+    Args:
+        file: A YAML file with a section `evalsuite`, or None for the defaults.
+        overrides: `key=value`.
+        options: By parameter; those that are None were not given.
+
+    Raises:
+        ParamsError: With one line for each mistake.
+    """
+    if file is None and overrides:
+        raise ParamsError("--set changes parameters of a file: expected --params FILE beside it.")
+    base = load_section(file, SECTION, EvalParams, overrides).model_dump() if file else {}
+    given = {key: value for key, value in options.items() if value is not None}
+    try:
+        return EvalParams.model_validate(base | given)
+    except ValidationError as error:
+        lines = [f"--{str(e['loc'][0]).replace('_', '-')}: {e['msg']} (got {e['input']!r})" for e in error.errors()]
+        raise ParamsError("\n".join(lines)) from None

@@ -1,5 +1,6 @@
 """Options and errors that the commands share."""
 
+import errno
 import functools
 from collections.abc import Callable
 from pathlib import Path
@@ -18,30 +19,60 @@ Blind = Annotated[bool, typer.Option("--blind", help="Ask without the images.")]
 Replace = Annotated[bool, typer.Option("--replace", help="Start over if --out holds predictions of something else.")]
 
 
+EXTRAS = {  # module -> the extra that brings it
+    "torch": "torch", "transformers": "torch", "timm": "torch", "safetensors": "torch", "open_clip": "clip",
+    "mlflow": "mlflow", "httpx": "api", "tenacity": "api", "huggingface_hub": "hub",
+}  # fmt: skip
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
 def guarded(command: Callable[..., None]) -> Callable[..., None]:
-    """Known errors become one message and an exit code: 2 input, 5 integrity, 7 lock, 130 interrupted."""
+    """Known errors become one message and an exit code.
+
+    1 items without a reply, 2 input, 5 integrity, 6 storage, 7 lock, 130 interrupted.
+    """
 
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> None:
-        from kd_evalsuite.predictions import LockedError
-        from kd_evalsuite.tracking import IntegrityError
-
         try:
             command(*args, **kwargs)
-        except IntegrityError as error:
-            fail(error, 5)
-        except LockedError as error:
-            fail(error, 7)
-        except ModuleNotFoundError as error:
-            if (error.name or "").split(".")[0] == "kd_evalsuite":
+        except Exception as error:
+            if (code := _code(error)) is None:
                 raise
-            fail(f"{error}. Install what this command needs: pip install 'kd-evalsuite[torch,clip,mlflow]'.", 2)
-        except (ValueError, FileNotFoundError) as error:  # ParamsError and DataError are ValueErrors
-            fail(error, 2)
+            fail(_said(error), code)
         except KeyboardInterrupt:
             fail("Interrupted. Predictions so far are kept; run the same command to go on.", 130)
 
     return run
+
+
+def _code(error: Exception) -> int | None:
+    """The exit code of an error that is known; None of one that is a fault of this program."""
+    from kd_evalsuite.asking import ModelFailedError
+    from kd_evalsuite.predictions import LockedError
+    from kd_evalsuite.sharding import IncompleteError
+    from kd_evalsuite.tracking import IntegrityError
+
+    codes: dict[type[Exception], int] = {ModelFailedError: 1, IncompleteError: 1, IntegrityError: 5, LockedError: 7}
+    for kind, code in codes.items():
+        if isinstance(error, kind):
+            return code
+    if isinstance(error, OSError) and error.errno in FULL:
+        return 6
+    if isinstance(error, ModuleNotFoundError):
+        return None if (error.name or "").split(".")[0] == "kd_evalsuite" else 2
+    return 2 if isinstance(error, ValueError | FileNotFoundError) else None  # ParamsError and DataError are ValueErrors
+
+
+def _said(error: Exception) -> str:
+    if isinstance(error, ModuleNotFoundError):
+        extra = EXTRAS.get((error.name or "").split(".")[0])
+        return f"{error}. Install what this command needs: pip install 'kd-evalsuite[{extra or 'torch,clip,mlflow'}]'."
+    if isinstance(error, OSError) and error.errno in FULL:
+        return (
+            f"{error.filename}: {error.strerror}. What was written before is kept; make room and run the same command."
+        )
+    return str(error)
 
 
 def fail(error: object, code: int) -> None:

@@ -1,40 +1,64 @@
 """Ask a model every item that has no answer yet."""
 
 import hashlib
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
+from kd_evalsuite.asking import Asker, Question, Say
 from kd_evalsuite.data import TaskData
-from kd_evalsuite.items import Item, Prompt
-from kd_evalsuite.models.base import Answerer, Request, Shown
-from kd_evalsuite.predictions import PredictionFile, missing, open_folder
-from kd_evalsuite.records import Manifest, ModelRef, Prediction, TaskManifest
+from kd_evalsuite.items import DataError, Item
+from kd_evalsuite.models.base import Answerer, Described, Shown
+from kd_evalsuite.predictions import PredictionFile, locked, missing, open_folder, read_predictions
+from kd_evalsuite.records import Failure, Manifest, Mode, ModelRef, TaskManifest
+from kd_evalsuite.sharding import Shard, write_run
 from kd_evalsuite.tasks import prompts_of, task_named
+from kd_evalsuite.text import LETTERS
 
 Advance = Callable[[int], None]
 Progress = Callable[[str, int, int], AbstractContextManager[Advance]]  # (task, all, done) -> how to move on
 
 
 def manifest_of(
-    model: ModelRef, tasks: Sequence[TaskData], *, protocol: str, blind: bool, limit: int | None
+    model: ModelRef,
+    tasks: Sequence[TaskData],
+    *,
+    protocol: str,
+    blind: bool,
+    limit: int | None,
+    mode: Mode = "generate",
+    sources: Mapping[str, str] = MappingProxyType({}),
 ) -> Manifest:
-    """What these predictions will be of."""
+    """What these predictions will be of; `sources` says which edition of a task's public dataset it is, where known."""
     return Manifest(
         schema="kd-predictions/1",
         model=model,
         blind=blind,
         protocol=protocol,
         prompts=prompts_of(protocol),
+        mode=mode,
         limit=limit,
         tasks={
             t.key: TaskManifest(
-                rows=len(t.items), data_sha256=t.sha256, max_new_tokens=task_named(t.key).max_new_tokens
+                rows=len(t.items),
+                data_sha256=t.sha256,
+                max_new_tokens=task_named(t.key).max_new_tokens,
+                source=sources.get(t.key, task_named(t.key).source),
             )
             for t in tasks
         },
     )
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of a run: how many items were asked, and what failed (task, failure)."""
+
+    asked: int = 0
+    failed: list[tuple[str, Failure]] = field(default_factory=list)
+    model: Answerer | None = None
 
 
 def predict(
@@ -46,69 +70,115 @@ def predict(
     batch_size: int,
     progress: Progress,
     replace: bool = False,
-) -> int:
+    shard: Shard | None = None,
+    say: Say = lambda said: None,
+) -> Outcome:
     """Predict what `out` does not hold yet.
 
     Args:
         load_model: Called once, and only if there is something to predict.
         tasks: The items of each task.
         manifest: What the predictions are of; `out` must be empty or hold the same.
-        out: One `<task>.jsonl` each, and `manifest.json`.
-        batch_size: Items asked together, alike in length.
+        out: One `<task>.jsonl` each, and `manifest.json`; a shard's lie below it.
+        batch_size: Items asked together: those on one image, and those alike in length.
         progress: Shows how far it is.
         replace: Start over when `out` holds something else.
+        shard: Only this part of the items.
+        say: Told what a user should know: memory that ran out, how the model answers.
 
     Returns:
-        How many items were asked.
+        How many items were asked, and which of them failed. A failed item is asked again by the next call.
 
     Raises:
-        DataError: If `out` holds something else.
+        DataError: If `out` holds something else, or a question cannot be asked in this mode.
         LockedError: If another process predicts into `out`.
+        ModelFailedError: If the model answers nothing.
     """
-    open_folder(out, manifest, replace=replace)
-    model: Answerer | None = None
-    asked = 0
-    for task in tasks:
-        with PredictionFile(out / f"{task.key}.jsonl") as file:
-            todo = set(missing([i.id for i in task.items], file.done, file.path))
-            with progress(task.key, len(task.items), len(file.done)) as advance:
-                for batch in _batches(task, todo, manifest, batch_size):
-                    model = model or load_model()
-                    file.append(_ask(model, batch, task_named(task.key).max_new_tokens, blind=manifest.blind))
-                    advance(len(batch))
-        asked += len(todo)
-    return asked
+    outcome, where = Outcome(), shard.folder(out) if shard else out
+    asker: Asker | None = None
+    with locked(where):
+        open_folder(where, manifest, replace=replace)
+        for task in tasks:
+            items = shard.part(task.items, _digests) if shard else task.items
+            elsewhere = read_predictions(out / f"{task.key}.jsonl") if shard else {}
+            with PredictionFile(where / f"{task.key}.jsonl") as file:
+                todo = set(missing([i.id for i in items], file.done, file.path)) - elsewhere.keys()
+                with progress(task.key, len(items), len(items) - len(todo)) as advance:
+                    questions = list(ask_of(task.key, (i for i in items if i.id in todo), manifest))
+                    for batch in batches(questions, batch_size):
+                        asker = asker or _begin(load_model, manifest.mode, batch_size, where, say, outcome)
+                        for lines in asker.lines(batch, manifest.tasks[task.key].max_new_tokens):
+                            file.append(lines)
+                            outcome.asked += len(lines)
+                            outcome.failed += [(task.key, line) for line in lines if isinstance(line, Failure)]
+                            advance(len(lines))
+    return outcome
 
 
-def _batches(task: TaskData, todo: set[str], manifest: Manifest, size: int) -> Iterator[list[tuple[Item, Prompt]]]:
-    """Items alike in the number of images and in length together, so that little is padded."""
-    ask = task_named(task.key).prompts[manifest.prompts]
-    pairs = [(item, ask(item)) for item in task.items if item.id in todo]
-    pairs.sort(key=lambda pair: (len(pair[1].pictures), len(pair[1].text)))
-    for start in range(0, len(pairs), size):
-        yield pairs[start : start + size]
+def _begin(load_model: Callable[[], Answerer], mode: Mode, size: int, where: Path, say: Say, outcome: Outcome) -> Asker:
+    model = outcome.model = load_model()
+    how = model.how if isinstance(model, Described) else {"class": type(model).__name__}
+    write_run(where, {**how, "batch_size": str(size)})
+    if path := how.get("answers"):
+        say(f"answers by {path}")
+    return Asker(model, mode, size, say)
 
 
-def _ask(
-    model: Answerer, batch: Sequence[tuple[Item, Prompt]], max_new_tokens: int, *, blind: bool
-) -> list[Prediction]:
-    started = time.perf_counter()
-    shown = [tuple(Shown(image_sha256(p.read()), p) for p in prompt.pictures) for _, prompt in batch]
-    prompts = [prompt.blind() if blind else prompt for _, prompt in batch]
-    requests = [Request(p.text, () if blind else images) for p, images in zip(prompts, shown, strict=True)]
-    replies = model.answer(requests, max_new_tokens)
-    seconds = round((time.perf_counter() - started) / len(batch), 6)
-    return [
-        Prediction(
-            id=item.id,
-            prediction=reply.text,
-            prompt_sha256=hashlib.sha256(prompt.marked.encode("utf-8", "surrogatepass")).hexdigest(),
-            image_sha256=images[0].sha256 if images else None,
-            tokens=reply.tokens,
-            seconds=seconds,
+def ask_of(key: str, items: Iterable[Item], manifest: Manifest) -> Iterator[Question]:
+    """The questions of a task as this manifest asks them.
+
+    Raises:
+        DataError: If an image is missing.
+    """
+    prompt_of = task_named(key).prompts[manifest.prompts]
+    for item in items:
+        prompt = prompt_of(item)
+        options = _options(item) if manifest.mode == "loglikelihood" else ()
+        images = tuple(Shown(image_sha256(p.read()), p) for p in prompt.pictures)
+        yield Question.of(item, prompt, images, blind=manifest.blind, options=options)
+
+
+def check_mode(tasks: Sequence[TaskData], mode: Mode) -> None:
+    """Whether every item can be asked in this mode.
+
+    Raises:
+        DataError: With a line for each task that has items without options, where options are to be compared.
+    """
+    open_ended = {t.key: sum(not i.choices for i in t.items) for t in tasks} if mode == "loglikelihood" else {}
+    if problems := [f"{key}: {n} items have no options to compare" for key, n in open_ended.items() if n]:
+        raise DataError(
+            "\n".join([*problems, "Mode loglikelihood compares options; leave these tasks out with --tasks."])
         )
-        for (item, _), prompt, images, reply in zip(batch, prompts, shown, replies, strict=True)
-    ]
+
+
+def _options(item: Item) -> tuple[str, ...]:
+    """The replies to compare: the options' letters, or the words Yes and No where these are the options."""
+    words = tuple(c.strip().lower() for c in item.choices) == ("yes", "no")
+    return item.choices if words else tuple(LETTERS[: len(item.choices)])
+
+
+def batches(questions: Sequence[Question], size: int) -> Iterator[list[Question]]:
+    """Questions on one image together, then questions alike in length, so that little is encoded twice or padded."""
+    groups: dict[tuple[str, ...], list[Question]] = {}
+    for question in questions:
+        groups.setdefault(tuple(image.sha256 for image in question.request.images), []).append(question)
+    for group in groups.values():
+        group.sort(key=lambda q: len(q.request.text))
+    batch: list[Question] = []
+    for group in sorted(groups.values(), key=lambda g: (len(g[0].request.images), len(g[-1].request.text))):
+        if batch and (len(batch) + len(group) > size or len(batch[0].request.images) != len(group[0].request.images)):
+            yield batch
+            batch = []
+        batch = batch + group
+        while len(batch) >= size:
+            yield batch[:size]
+            batch = batch[size:]
+    if batch:
+        yield batch
+
+
+def _digests(item: Item) -> tuple[str, ...]:
+    return tuple(image_sha256(picture.read()) for picture in item.pictures)
 
 
 def image_sha256(data: bytes) -> str:

@@ -1,24 +1,48 @@
 """Folders of predictions: one JSON line an item, safe to stop at any moment, never mixed with something else's.
 
 The manifest is written before the first prediction. Lines are appended and synced to disk; a line that was cut short by
-a kill is dropped when the folder is opened again.
+a kill, and the lines of items that failed, are dropped when the folder is opened again.
 """
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from kd_evalsuite.items import DataError
-from kd_evalsuite.records import Manifest, Prediction
+from kd_evalsuite.records import Failure, Manifest, Prediction
 
-MANIFEST = "manifest.json"
+MANIFEST, LOCK = "manifest.json", ".lock"
 
 
 class LockedError(RuntimeError):
     """Another process writes to this folder."""
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Make the folder and keep other writers out of it; the lock goes with the process, also when that is killed.
+
+    Raises:
+        LockedError: If another process has it.
+    """
+    from filelock import FileLock, Timeout
+
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise LockedError(
+            f"Another process writes predictions into {folder}. Wait for it, or choose another --out."
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def open_folder(folder: Path, manifest: Manifest, *, replace: bool = False) -> None:
@@ -64,56 +88,84 @@ def read_manifest(folder: Path) -> Manifest:
     if not path.is_file():
         raise DataError(f"Expected predictions with a {MANIFEST} in {folder}, found none.")
     try:
-        return Manifest.model_validate_json(path.read_text())
+        return Manifest.model_validate_json(path.read_text(encoding="utf-8"))
     except ValidationError as error:
         raise DataError(f"{path}: not a manifest of predictions: {error}") from None
 
 
 def read_predictions(path: Path) -> dict[str, Prediction]:
-    """Predictions by item id; none if the file is missing.
+    """Predictions by item id; none if the file is missing. Items that failed have none.
 
     Raises:
-        DataError: If a line is not a prediction, or an id comes twice.
+        DataError: If a line is neither a prediction nor a failure, or an id comes twice.
     """
-    found: dict[str, Prediction] = {}
+    return {line.id: line for line in read_lines(path) if isinstance(line, Prediction)}
+
+
+def read_failures(path: Path) -> dict[str, Failure]:
+    """What went wrong, by item id.
+
+    Raises:
+        DataError: As `read_predictions`.
+    """
+    return {line.id: line for line in read_lines(path) if isinstance(line, Failure)}
+
+
+def read_lines(path: Path) -> list[Prediction | Failure]:
+    """All lines of a task's file; none if it is missing.
+
+    Raises:
+        DataError: If a line is neither a prediction nor a failure, or an id comes twice.
+    """
+    found: dict[str, Prediction | Failure] = {}
     if not path.exists():
-        return found
-    with path.open(encoding="utf-8") as stream:
+        return []
+    with path.open("rb") as stream:
         for number, line in enumerate(stream, start=1):
+            kind = Failure if b'"error":' in line and b'"prediction":' not in line else Prediction
             try:
-                one = Prediction.model_validate_json(line)
+                one = kind.model_validate_json(line)
             except ValidationError as error:
                 raise DataError(f"{path}:{number}: not a prediction: {error}") from None
             if one.id in found:
                 raise DataError(f"{path}:{number}: item {one.id!r} is there twice.")
             found[one.id] = one
-    return found
+    return list(found.values())
 
 
 class PredictionFile:
-    """Appends predictions of one task; only one process at a time.
+    """Appends predictions of one task. Keep other processes out with `locked`.
 
-    Raises:
-        LockedError: If another process has it open.
+    Attributes:
+        done: What the file held when it was opened; failures of earlier runs are dropped from it, to be asked again.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._stream = path.open("a+b")
-        try:
-            _lock(self._stream.fileno())
-            self._drop_torn_line()
-            self.done = read_predictions(path)
-        except BaseException:
-            self._stream.close()
-            raise
+        _drop_torn_line(path)
+        lines = read_lines(path)
+        self.done = {line.id: line for line in lines if isinstance(line, Prediction)}
+        if len(self.done) < len(lines):
+            write_whole(path, _text(self.done.values()))
+        self._stream = path.open("ab", buffering=0)
 
-    def append(self, predictions: Iterable[Prediction]) -> None:
-        """Write the lines and wait until they are on disk."""
-        lines = [dump(p.model_dump(), indent=None) for p in predictions]
-        self._stream.write("".join(lines).encode())
-        self._stream.flush()
-        os.fsync(self._stream.fileno())
+    def append(self, lines: Iterable[Prediction | Failure]) -> None:
+        """Write the lines and wait until they are on disk; on a disk that is full, none of them is left in part.
+
+        Raises:
+            OSError: As the disk says; what was written before stays.
+        """
+        whole = _text(lines).encode()
+        end = self._stream.seek(0, os.SEEK_END)
+        try:
+            left = memoryview(whole)
+            while left:
+                left = left[self._stream.write(left) :]
+            os.fsync(self._stream.fileno())
+        except OSError as error:
+            self._stream.truncate(end)
+            error.filename = error.filename or str(self.path)
+            raise
 
     def close(self) -> None:
         """Let go of the file."""
@@ -125,21 +177,19 @@ class PredictionFile:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _drop_torn_line(self) -> None:
-        self._stream.seek(0)
-        content = self._stream.read()
+
+def _text(lines: Iterable[Prediction | Failure]) -> str:
+    return "".join(dump(line.model_dump(), indent=None) for line in lines)
+
+
+def _drop_torn_line(path: Path) -> None:
+    if not path.exists():
+        return
+    with path.open("r+b") as stream:
+        content = stream.read()
         whole = content.rfind(b"\n") + 1
         if whole < len(content):
-            self._stream.truncate(whole)
-
-
-def _lock(descriptor: int) -> None:
-    import fcntl
-
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise LockedError("Another process writes these predictions. Wait for it, or choose another --out.") from None
+            stream.truncate(whole)
 
 
 def missing(ids: Sequence[str], done: Iterable[str], path: Path) -> list[str]:
@@ -161,7 +211,10 @@ def dump(value: object, indent: int | None = 1) -> str:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a file so that it is there whole or not at all."""
+    """Write a file so that it is on the disk whole or not at all."""
     part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8")
+    with part.open("w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
     part.replace(path)

@@ -5,6 +5,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+Mode = Literal["generate", "loglikelihood"]
+
 
 class Record(BaseModel):
     """Frozen; unknown keys refused."""
@@ -23,8 +25,21 @@ class Prediction(Record):
     seconds: float = Field(0, ge=0)
 
 
+class Failure(Record):
+    """An item that got no reply, and why. It is asked again by the next run; there is no empty reply in its place."""
+
+    id: str
+    error: str = Field(min_length=1)
+    prompt_sha256: str = ""
+    image_sha256: str | None = None
+    seconds: float = Field(0, ge=0)
+
+
 class ModelRef(Record):
-    """Which model: its registered name (or folder's name) and the digest of its files."""
+    """Which model: its registered name (or folder's name) and the digest of its files.
+
+    Of a model behind an endpoint or a plugin there are no files; the digest is then of all that it says of itself.
+    """
 
     kind: str
     name: str
@@ -37,6 +52,7 @@ class TaskManifest(Record):
     rows: int = Field(gt=0)
     data_sha256: str
     max_new_tokens: int = Field(gt=0)
+    source: str = Field("", description="The public dataset, with its revision where one is pinned.")
 
 
 class Manifest(Record):
@@ -47,6 +63,7 @@ class Manifest(Record):
     blind: bool
     protocol: str
     prompts: str
+    mode: Mode = Field("generate", description="How an answer is got; loglikelihood is another protocol.")
     limit: int | None
     tasks: Mapping[str, TaskManifest]
 

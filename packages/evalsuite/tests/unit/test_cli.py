@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 import time
@@ -88,12 +89,60 @@ def test_predict_wants_a_model_or_best_of(params, tmp_path):
     assert done.exit_code == 2
 
 
-def test_an_encoder_is_sent_to_zeroshot(params, tmp_path):
+def test_an_encoder_answers_no_questions(params, tmp_path):
     (tmp_path / "enc").mkdir()
     (tmp_path / "enc/open_clip_config.json").write_text("{}")
-    done = RUN.invoke(app, ["run", "--params", str(params), "--model", str(tmp_path / "enc"), "--out", str(tmp_path)])
+    command = ["--params", str(params), "--model", str(tmp_path / "enc"), "--out", str(tmp_path / "out")]
+    for arguments, said in [
+        (["predict"], "expected a VLM"),
+        (["run", "--tasks", "gqa"], "expected --tasks zeroshot"),
+        (["run", "--tasks", "zeroshot", "--data", "nowhere"], "Expected nowhere/classnames.txt"),
+    ]:
+        done = RUN.invoke(app, [*arguments, *command])
+        assert done.exit_code == 2
+        assert said in " ".join(done.output.split())
+
+
+def test_run_needs_no_parameter_file(benchmark_root, tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/config.json").write_text("{}")
+    command = ["run", "--model", str(tmp_path / "model"), "--out", str(tmp_path / "out"), "--dry-run"]
+    done = RUN.invoke(app, [*command, "--tasks", "gqa, mmvp", "--data", str(benchmark_root), "--limit", "4"])
+    assert done.exit_code == 0, done.output
+    assert "gqa: 4 items" in done.output
+    assert "mmvp: 4 items" in done.output
+    assert "mmmu" not in done.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--tasks", "gqaa"], "--tasks: Value error, unknown task 'gqaa'; did you mean 'gqa'?"),
+        (["--limit", "0"], "--limit: Input should be greater than 0"),
+        (["--mode", "guess"], "--mode: Input should be 'generate' or 'loglikelihood'"),
+        (["--protocol", "papr"], "--protocol: Value error, unknown protocol 'papr'"),
+        (["--shard", "3/2"], "Expected a shard from 1/n to n/n"),
+        (["--set", "limit=3"], "expected --params FILE"),
+        (["--model", "plugin:none"], "Expected one plugin 'none'"),
+        (["--model", "hf:none"], "Expected hf:owner/name"),
+    ],
+)
+def test_wrong_options_are_refused_by_name(benchmark_root, tmp_path, arguments, said):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/config.json").write_text("{}")
+    command = ["run", "--model", str(tmp_path / "model"), "--data", str(benchmark_root), "--out", str(tmp_path / "out")]
+    done = RUN.invoke(app, [*command, *arguments])
     assert done.exit_code == 2
-    assert "evalsuite zeroshot" in " ".join(done.output.split())
+    assert said in " ".join(done.output.split())
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_hub_is_not_asked_when_the_environment_says_so(tmp_path):
+    command = [sys.executable, "-m", "kd_evalsuite", "run", "--model", "hf:owner/name", "--out", str(tmp_path / "out")]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 2
+    assert "The Hub gave no owner/name" in " ".join(done.stderr.split())
 
 
 def test_dry_run_says_what_would_be_done_and_writes_nothing(params, tmp_path):

@@ -5,10 +5,10 @@ import pytest
 from kd_evalsuite.data import load_all
 from kd_evalsuite.items import DataError
 from kd_evalsuite.predict import manifest_of, predict
-from kd_evalsuite.predictions import LockedError, PredictionFile, read_predictions
+from kd_evalsuite.predictions import LockedError, PredictionFile, locked, read_predictions
 from kd_evalsuite.records import ModelRef, Prediction
 
-from packages.evalsuite.tests.helpers.scripted import Scripted
+from packages.evalsuite.tests.helpers.scripted import Killed, Scripted
 
 KEYS = ["mme_perception", "scienceqa", "mmmu"]
 REF = ModelRef(kind="vlm", name="scripted", sha256="0" * 64)
@@ -24,7 +24,7 @@ def run(root, out, model=None, *, blind=False, limit=None, ref=REF, replace=Fals
     manifest = manifest_of(ref, tasks, protocol="paper", blind=blind, limit=limit)
     model = model or Scripted()
     n = predict(lambda: model, tasks, manifest, out, batch_size=batch_size, progress=silent, replace=replace)
-    return n, model
+    return n.asked, model
 
 
 def ids(root):
@@ -41,7 +41,7 @@ def test_every_item_gets_one_line_with_its_fields(benchmark_root, tmp_path):
 
 @pytest.mark.parametrize("stop_after", [0, 3, 7, 24, 29, 40])
 def test_stopped_and_run_again_it_finishes_with_no_item_twice_or_missing(benchmark_root, tmp_path, stop_after):
-    with pytest.raises(RuntimeError, match="stopped"):
+    with pytest.raises(Killed):
         run(benchmark_root, tmp_path, Scripted(stop_after=stop_after))
     for file in tmp_path.glob("*.jsonl"):
         with file.open("ab") as stream:
@@ -61,7 +61,7 @@ def test_a_finished_folder_does_not_load_the_model(benchmark_root, tmp_path):
     def refuse():
         raise AssertionError("loaded")
 
-    assert predict(refuse, tasks, manifest, tmp_path, batch_size=5, progress=silent) == 0
+    assert predict(refuse, tasks, manifest, tmp_path, batch_size=5, progress=silent).asked == 0
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_files_without_a_manifest_are_not_taken_over(benchmark_root, tmp_path):
 
 
 def test_a_manifest_without_a_prediction_is_replaced(benchmark_root, tmp_path):
-    with pytest.raises(RuntimeError, match="stopped"):
+    with pytest.raises(Killed):
         run(benchmark_root, tmp_path, Scripted(stop_after=0))
     n, _ = run(benchmark_root, tmp_path, blind=True)
     assert n == 48
@@ -107,17 +107,19 @@ def test_only_the_first_image_is_shown_under_cambrians_prompts(benchmark_root, t
     assert max(len(r.images) for r in model.asked) == 1
 
 
-def test_batches_hold_items_alike(benchmark_root, tmp_path):
+def test_batches_hold_whole_images_and_items_alike(benchmark_root, tmp_path):
     _, model = run(benchmark_root, tmp_path, batch_size=4)
     counts = [len(r.images) for r in model.asked]
-    mme = [len(r.text) for r in model.asked[:24]]
-    assert mme == sorted(mme)
+    pairs = [{i.sha256 for r in model.asked[k : k + 2] for i in r.images} for k in range(0, 24, 2)]
+    assert all(len(pair) == 1 for pair in pairs)  # MME: the two questions on an image
     assert counts[24:36] == sorted(counts[24:36])  # ScienceQA: text alone, then with image
 
 
-def test_two_writers_do_not_share_a_file(tmp_path):
-    with PredictionFile(tmp_path / "a.jsonl"), pytest.raises(LockedError):
-        PredictionFile(tmp_path / "a.jsonl")
+def test_two_writers_do_not_share_a_folder(tmp_path):
+    with locked(tmp_path), pytest.raises(LockedError), locked(tmp_path):
+        pass
+    with locked(tmp_path):
+        pass
 
 
 def test_any_reply_survives_the_file(tmp_path):

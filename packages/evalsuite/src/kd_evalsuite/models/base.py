@@ -1,8 +1,8 @@
 """What the predict loop asks of a model, so that any kind of model can answer."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from kd_evalsuite.items import Picture
 
@@ -17,16 +17,20 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A user's turn: images first, then text."""
+    """A user's turn: images first, then text. `options` are the replies among which `choose` takes one."""
 
     text: str
     images: tuple[Shown, ...] = ()
+    options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
+    """What came back; `seconds` where the model knows how long this one took."""
+
     text: str
     tokens: int
+    seconds: float | None = None
 
 
 class Answerer(Protocol):
@@ -34,4 +38,41 @@ class Answerer(Protocol):
 
     def answer(self, requests: Sequence[Request], max_new_tokens: int) -> list[Reply]:
         """One reply a request, in order."""
+        ...
+
+
+@runtime_checkable
+class Chooser(Protocol):
+    """A model that can say which of a request's options is the likeliest."""
+
+    def choose(self, requests: Sequence[Request]) -> list[Reply]:
+        """The likeliest option of each request, in order."""
+        ...
+
+
+@runtime_checkable
+class Concurrent(Protocol):
+    """A model that takes any number of requests and answers them in the order in which they are done."""
+
+    def answer_each(self, requests: Sequence[Request], max_new_tokens: int) -> Iterator[tuple[int, Reply | Exception]]:
+        """(number of the request, its reply or why there is none), as they come."""
+        ...
+
+
+@runtime_checkable
+class Verifiable(Protocol):
+    """A model that can answer one request in the plainest way, to compare a batch's answer with."""
+
+    def answer_plainly(self, request: Request, max_new_tokens: int) -> Reply:
+        """One reply, sharing nothing with other requests."""
+        ...
+
+
+@runtime_checkable
+class Described(Protocol):
+    """A model that says how it runs: which class, device, precision, and by which path it answers."""
+
+    @property
+    def how(self) -> dict[str, str]:
+        """Short facts for the log of a run."""
         ...

@@ -1,0 +1,139 @@
+"""One folder of predictions made by several processes: each takes its share, and the shares are put together again."""
+
+import importlib.metadata
+import os
+import re
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kd_evalsuite.items import DataError, Item
+from kd_evalsuite.predictions import (
+    MANIFEST,
+    LockedError,
+    differences,
+    dump,
+    locked,
+    open_folder,
+    read_failures,
+    read_manifest,
+    read_predictions,
+    write_whole,
+)
+from kd_evalsuite.records import Manifest, Prediction
+
+SHARDS, RUN = "shards", "run.json"
+
+
+class IncompleteError(RuntimeError):
+    """Items have no prediction yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """Share `index` of `count`, counted from 1. Items on the same images are in the same share."""
+
+    index: int
+    count: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Shard":
+        """`2/8`.
+
+        Raises:
+            DataError: If it is not such a fraction, from 1/n to n/n.
+        """
+        found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text.strip())
+        index, count = (int(found[1]), int(found[2])) if found else (0, 0)
+        if not 1 <= index <= count:
+            raise DataError(f"Expected a shard from 1/n to n/n, got {text!r}.")
+        return cls(index, count)
+
+    @classmethod
+    def of_torchrun(cls) -> "Shard | None":
+        """The share of this process where torchrun started several."""
+        rank, world = os.environ.get("RANK", ""), os.environ.get("WORLD_SIZE", "")
+        if not (rank.isdigit() and world.isdigit()) or int(world) < 2:
+            return None
+        return cls(int(rank) + 1, int(world))
+
+    def folder(self, out: Path) -> Path:
+        """Where this share's predictions lie."""
+        return out / SHARDS / f"{self.index}-of-{self.count}"
+
+    def part(self, items: Sequence[Item], key: Callable[[Item], Hashable]) -> list[Item]:
+        """The items of this share; those of equal `key` are together."""
+        groups: dict[Hashable, int] = {}
+        return [i for i in items if groups.setdefault(key(i), len(groups)) % self.count == self.index - 1]
+
+
+def write_run(folder: Path, how: Mapping[str, str]) -> None:
+    """`run.json`: how the predictions were made; it does not decide whether predictions belong together."""
+    versions = {}
+    for name in ("kd-evalsuite", "torch", "transformers"):
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    write_whole(folder / RUN, dump({**how, "versions": versions}))
+
+
+def merge(folders: Sequence[Path], out: Path, *, replace: bool = False) -> Manifest:
+    """Put shares together in `out`, which may itself hold some of the predictions.
+
+    Raises:
+        DataError: If the folders hold predictions of different things, or an item twice.
+        IncompleteError: If items are missing or failed; nothing is written then.
+        LockedError: If another process writes to `out`.
+    """
+    manifests = {folder: read_manifest(folder) for folder in folders}
+    manifest = manifests[folders[0]]
+    for folder, other in manifests.items():
+        if other != manifest:
+            raise DataError(f"{folder} does not belong with {folders[0]}: {differences(other, manifest)}.")
+    with locked(out):
+        mine = (out / MANIFEST).is_file() and read_manifest(out) == manifest
+        sources = [*([out] if mine else []), *folders]
+        found = {key: _gathered(sources, key) for key in manifest.tasks}
+        if lacking := [said for key in manifest.tasks if (said := _lacking(sources, key, manifest, found[key]))]:
+            raise IncompleteError("\n".join(lacking))
+        open_folder(out, manifest, replace=replace)
+        for key, lines in found.items():
+            text = "".join(dump(line.model_dump(), indent=None) for line in lines.values())
+            write_whole(out / f"{key}.jsonl", text)
+    return manifest
+
+
+def merge_shards(out: Path, *, replace: bool = False) -> bool:
+    """Put the shares below `out` together if that can be done now; the last of several processes does it.
+
+    Raises:
+        DataError: As `merge`.
+    """
+    folders = sorted(p.parent for p in (out / SHARDS).glob(f"*/{MANIFEST}"))
+    try:
+        merge(folders, out, replace=replace)
+    except (IncompleteError, LockedError):
+        return False
+    return True
+
+
+def _gathered(sources: Sequence[Path], key: str) -> dict[str, Prediction]:
+    found: dict[str, Prediction] = {}
+    origin: dict[str, Path] = {}
+    for folder in sources:
+        for one in read_predictions(folder / f"{key}.jsonl").values():
+            if one.id in found and found[one.id] != one:
+                raise DataError(f"{key}: item {one.id!r} is both in {origin[one.id]} and in {folder}, and differs.")
+            found[one.id], origin[one.id] = one, folder
+    return found
+
+
+def _lacking(sources: Sequence[Path], key: str, manifest: Manifest, found: Mapping[str, Prediction]) -> str:
+    rows = manifest.tasks[key].rows
+    failed = {i for folder in sources for i in read_failures(folder / f"{key}.jsonl")} - found.keys()
+    if len(found) > rows:
+        raise DataError(f"{key}: expected {rows} predictions, found {len(found)}.")
+    return f"{key}: {rows - len(found)} of {rows} items have no prediction, {len(failed)} of them failed" * (
+        len(found) < rows
+    )

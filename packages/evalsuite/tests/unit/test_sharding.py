@@ -1,0 +1,87 @@
+"""Several processes, one folder."""
+
+import json
+
+import pytest
+from kd_evalsuite.data import load_all
+from kd_evalsuite.items import DataError
+from kd_evalsuite.predict import manifest_of, predict
+from kd_evalsuite.predictions import MANIFEST, read_predictions
+from kd_evalsuite.sharding import IncompleteError, Shard, merge, merge_shards
+
+from packages.evalsuite.tests.helpers.scripted import Killed, Scripted
+from packages.evalsuite.tests.unit.test_predict import KEYS, REF, ids, silent
+
+
+def run_shard(root, out, index, count, model=None, ref=REF):
+    tasks = load_all(root, KEYS)
+    manifest = manifest_of(ref, tasks, protocol="paper", blind=False, limit=None)
+    model = model or Scripted()
+    shard = Shard(index, count)
+    n = predict(lambda: model, tasks, manifest, out, batch_size=4, progress=silent, shard=shard).asked
+    return n, model
+
+
+@pytest.mark.parametrize("text", ["0/4", "5/4", "1/0", "a/b", "1", "-1/4", ""])
+def test_a_share_is_from_one_to_n(text):
+    with pytest.raises(DataError, match="1/n"):
+        Shard.parse(text)
+
+
+def test_torchrun_says_which_share_this_is(monkeypatch):
+    monkeypatch.setenv("RANK", "2")
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    assert Shard.of_torchrun() == Shard.parse("3/8")
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert Shard.of_torchrun() is None
+
+
+def test_shares_are_disjoint_whole_and_keep_images_together(benchmark_root, tmp_path):
+    for k in (1, 2, 3):
+        run_shard(benchmark_root, tmp_path, k, 3)
+    files = [tmp_path / f"shards/{k}-of-3/mme_perception.jsonl" for k in (1, 2, 3)]
+    images = [{p.image_sha256 for p in read_predictions(f).values()} for f in files]
+    assert all(images)
+    assert not images[0] & images[1] | images[1] & images[2] | images[0] & images[2]
+    assert merge_shards(tmp_path)
+    assert {k: set(read_predictions(tmp_path / f"{k}.jsonl")) for k in KEYS} == ids(benchmark_root)
+    assert merge_shards(tmp_path)  # a second time changes nothing
+
+
+def test_the_last_share_to_end_puts_all_together(benchmark_root, tmp_path):
+    run_shard(benchmark_root, tmp_path, 1, 2)
+    assert not merge_shards(tmp_path)
+    assert not (tmp_path / MANIFEST).exists()
+    with pytest.raises(Killed):
+        run_shard(benchmark_root, tmp_path, 2, 2, Scripted(stop_after=7))
+    assert not merge_shards(tmp_path)
+    run_shard(benchmark_root, tmp_path, 2, 2)
+    assert merge_shards(tmp_path)
+
+
+def test_shares_of_something_else_and_items_twice_are_not_merged(benchmark_root, tmp_path):
+    run_shard(benchmark_root, tmp_path / "a", 1, 2)
+    run_shard(benchmark_root, tmp_path / "b", 2, 2, ref=REF.model_copy(update={"sha256": "1" * 64}))
+    one, other = tmp_path / "a/shards/1-of-2", tmp_path / "b/shards/2-of-2"
+    with pytest.raises(DataError, match="does not belong with"):
+        merge([one, other], tmp_path / "out")
+    run_shard(benchmark_root, tmp_path / "c", 1, 1, Scripted(rule=lambda text: "B"))
+    with pytest.raises(DataError, match="is both in"):
+        merge([one, tmp_path / "c/shards/1-of-1"], tmp_path / "out")
+    with pytest.raises(IncompleteError, match="mmmu: 6 of 12 items have no prediction"):
+        merge([one], tmp_path / "out")
+    assert not list((tmp_path / "out").glob("*.jsonl"))
+
+
+def test_another_number_of_shares_goes_on_with_what_was_put_together(benchmark_root, tmp_path):
+    run_shard(benchmark_root, tmp_path, 1, 1)
+    assert merge_shards(tmp_path)
+    n, model = run_shard(benchmark_root, tmp_path, 2, 3)
+    assert (n, model.asked) == (0, [])
+
+
+def test_how_it_was_run_stands_beside_the_predictions(benchmark_root, tmp_path):
+    run_shard(benchmark_root, tmp_path, 1, 1)
+    said = json.loads((tmp_path / "shards/1-of-1/run.json").read_text())
+    assert said["class"] == "Scripted"
+    assert said["versions"]["kd-evalsuite"]
