@@ -42,24 +42,24 @@ def run(
     model: str,
     out: Path,
     *,
-    zeroshot: bool,
+    zeroshot: str | None,
     classes: Path | None,
     blind: bool,
     replace: bool,
     shard: Shard | None = None,
     dry_run: bool = False,
 ) -> None:
-    """Predict and score a VLM, or classify with an encoder."""
+    """Predict and score a VLM, or classify with an encoder (`zeroshot` on a set with its own names, or `imagenet`)."""
     from kd_evalsuite import commands_data
 
     found = find(model, params)
     if found.encoder:
         if not zeroshot and params.tasks != "all":
             raise DataError(f"{found.ref.name} is an open_clip encoder: expected --tasks zeroshot, got {params.tasks}.")
-        if classes:
-            given = params.zeroshot.model_copy(update={"data": classes})
-            params = params.model_copy(update={"zeroshot": given})
-        commands_data.zeroshot(params, [model], out, dry_run=dry_run)
+        changed: dict[str, object] = {"data": classes} if classes else {}
+        changed |= {"names": "imagenet", "templates": "imagenet"} if zeroshot == "imagenet" else {}
+        given = params.zeroshot.model_copy(update=changed)
+        commands_data.zeroshot(given, [model], out, device=params.device, threads=params.threads, dry_run=dry_run)
         return
     if zeroshot:
         raise DataError(f"Zero-shot classification is for open_clip encoders; {found.ref.name} is none.")
