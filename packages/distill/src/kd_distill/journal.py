@@ -59,7 +59,9 @@ class Journal:
         if resume_step is not None and path.exists():
             events = read_journal(path)
             kept = [
-                e for e in events if e["event"] == "start" or (e["event"] == "metrics" and e["step"] <= resume_step)
+                e
+                for e in events
+                if e["event"] == "start" or (e["event"] in ("metrics", "table") and e["step"] <= resume_step)
             ]
             _replace(path, "".join(json.dumps(e) + "\n" for e in kept))
             return cls(path, kept[0])
@@ -82,6 +84,11 @@ class Journal:
         """Record `values` at `step`."""
         values = {k: float(v) for k, v in values.items()}
         self._append({"event": "metrics", "step": step, "time": now_ms(), "values": values})
+        self._shipper.wake()
+
+    def table(self, step: int, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Record a table at `step`: rows of JSON values under equal keys. MLflow shows it as `<name>/<step>.json`."""
+        self._append({"event": "table", "step": step, "name": name, "rows": [dict(row) for row in rows]})
         self._shipper.wake()
 
     def copy_with_model(self, path: Path, *, kind: str, name: str, tags: Mapping[str, str]) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from .tracking import JOURNAL, client, log_metrics, run_of, uri
+from .tracking import JOURNAL, client, log_metrics, log_table, run_of, uri
 
 SECONDS = 5.0  # between two messages
 LONGEST_PAUSE = 60.0  # between two attempts while the server does not answer
@@ -97,10 +97,13 @@ class _Sender:
     def _deliver(self, events: Sequence[Mapping[str, Any]], sure: bool) -> int:
         self.run_id = self.run_id or run_of(events[0])
         metrics: Sequence[Mapping[str, Any]] = [e for e in events if e["event"] == "metrics"]
+        tables = [e for e in events if e["event"] == "table"]
         ended = [e for e in events if e["event"] == "end"]
         if sure or client().get_run(self.run_id).info.status != "FINISHED":
             metrics = metrics if sure else _not_logged(self.run_id, metrics)
             log_metrics(self.run_id, metrics)
+            for table in tables:
+                log_table(self.run_id, f"{table['name']}/{table['step']:08d}.json", table["rows"])
             if ended:
                 client().set_terminated(self.run_id, "FINISHED", end_time=ended[0].get("time"))
             return len(metrics)
