@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kd_vlm import cli_data
+from kd_vlm import cli_data, cli_recipes
 
 if TYPE_CHECKING:
     from kd_vlm.config import Section
@@ -24,26 +24,26 @@ ParamsFile = Annotated[Path, typer.Option("--params", help="Parameter file; the 
 Overrides = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override one parameter; repeatable.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything and say what would be done.")]
 Out = Annotated[Path, typer.Option(help="Folder for the models; each goes into OUT/<cell>.")]
+Fork = Annotated[
+    bool, typer.Option("--fork", help="Go on with an unfinished run under changed parameters, as a run of its own.")
+]
 Runs = Annotated[Path, typer.Option(help="Folder for checkpoints of unfinished runs.")]
 
 
 @contextmanager
 def _errors() -> Iterator[None]:
-    """Exceptions to one message and an exit code."""
-    from kd_vlm.params import ParamsError
-    from kd_vlm.tracking import IntegrityError
+    """Exceptions to one message and the exit code of contract/README.md."""
+    from kd_vlm.exits import exit_code
 
-    codes = ((IntegrityError, 5), ((ParamsError, ValueError, FileNotFoundError), 2), (RuntimeError, 1))
     try:
         yield
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
-        for kind, code in codes:
-            if isinstance(error, kind):
-                typer.echo(str(error), err=True)
-                raise typer.Exit(code) from None
-        raise
+        if (code := exit_code(error)) is None:
+            raise
+        typer.echo(str(error), err=True)
+        raise typer.Exit(code) from None
 
 
 def _load(params: Path, overrides: list[str]) -> "Section":
@@ -64,6 +64,7 @@ def run(
     runs: Runs = Path("runs"),
     overrides: Overrides = [],  # noqa: B006
     dry_run: DryRun = False,
+    fork: Fork = False,
 ) -> None:
     """Train VLMs: pretrain the projector, then finetune projector and language model."""
     with _errors():
@@ -71,10 +72,12 @@ def run(
         chosen = {name: section.cell(name) for name in cell or section.cells}
         if dry_run:
             for name, one in chosen.items():
-                typer.echo(f"{name}: {one.encoder} + {one.lm}, recipe {one.recipe}, seed {one.seed} -> {out / name}")
+                typer.echo(
+                    f"{name}: {one.encoder} + {one.lm}, recipe {one.recipe}, seed {section.seed(one)} -> {out / name}"
+                )
             return
-        from kd_vlm.run import run_vlm
-        from kd_vlm.tracking import resolve
+        from kd_vlm.run import Habits, run_vlm
+        from kd_vlm.sources import resolve
 
         for name, one in chosen.items():
             run_vlm(
@@ -82,13 +85,13 @@ def run(
                 resolve(one.encoder),
                 resolve(one.lm),
                 one.recipe,
-                section.recipes[one.recipe],
+                section.recipe(one.recipe),
                 section.data,
-                seed=one.seed,
+                seed=section.seed(one),
                 out=out / name,
                 runs=runs,
-                save_every=section.save_every,
-                cache_limit=int(section.cache_limit_gb * 1e9),
+                habits=Habits(**section.habits),
+                fork=fork,
             )
             typer.echo(str(out / name))
 
@@ -110,10 +113,10 @@ def lm(
             for name, one in chosen.items():
                 typer.echo(f"{name}: {one.layers} layers of width {one.width}, {one.epochs} epochs -> {out / name}")
             return
-        from kd_vlm.run import run_lm
+        from kd_vlm.run_lm import run_lm
 
         for name, one in chosen.items():
-            run_lm(name, one, section.data.text, out=out / name, runs=runs, save_every=section.save_every)
+            run_lm(name, one, section.text, out=out / name, runs=runs, save_every=section.save_every)
             typer.echo(str(out / name))
 
 
@@ -131,7 +134,18 @@ def register(
             typer.echo(f"{model.name} {model.sha256[:12]}")
 
 
+@app.command(epilog="Example: vlm sync runs models")
+def sync(folders: Annotated[list[Path], typer.Argument(help="Looked through for journals.")]) -> None:
+    """Send MLflow what it lacks of the journals in folders: after it was down, or from another machine."""
+    with _errors():
+        from kd_vlm.shipping import send_all
+
+        for name, events in send_all(folders):
+            typer.echo(f"{name}: {events} events sent")
+
+
 app.command(epilog=cli_data.EXAMPLE)(cli_data.validate)
+app.add_typer(cli_recipes.app, name="recipes")
 
 if __name__ == "__main__":
     app()

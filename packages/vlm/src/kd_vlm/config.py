@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from .choices import Connector, Feature
 from .params import Params, ParamsError
-from .recipes import recipe_values, with_base
+from .recipes import recipe_names, recipe_values, with_base
 
 Precision = Literal["fp32", "bf16"]
 Template = Literal["plain", "qwen2_base", "bunny", "chat"]
@@ -28,7 +28,9 @@ class Data(Params):
     pretrain: Corpus
     finetune: Corpus
     text: Path | None = Field(None, description="Lines of {'text': ...}, for language models.")
-    bad: Literal["error", "skip", "blank"] = Field("error", description="What is done with samples that cannot be used.")
+    bad: Literal["error", "skip", "blank"] = Field(
+        "error", description="What is done with samples that cannot be used."
+    )
 
 
 class Optim(Params):
@@ -122,8 +124,8 @@ class Recipe(Params):
     notes: tuple[str, ...] = Field((), description="What a reader should know: where published numbers disagree.")
     pretrain: Stage
     finetune: Stage
-    feature: Feature = Feature()
-    connector: Connector = Connector()
+    feature: Feature = Field(default_factory=lambda: Feature.model_validate({}))
+    connector: Connector = Field(default_factory=lambda: Connector.model_validate("mlp2x_gelu"))
     standardise: bool = Field(True, description="Begin with a projector that standardises the encoder's features.")
     held_out: int = Field(ge=0, description="Conversations at the end of data.finetune that are only tested on.")
     least_supervised_share: float = Field(0.01, gt=0, lt=1)
@@ -160,8 +162,8 @@ class Cell(Params):
 
 class Section(Params):
     data: Data
-    lms: dict[str, LanguageModel] = {}
-    recipes: dict[str, Recipe]
+    lms: dict[str, LanguageModel] = Field(default_factory=dict)
+    recipes: dict[str, Recipe] = Field(default_factory=dict)
     cells: dict[str, Cell]
     save_every: int = Field(100, gt=0, description="Steps between two resume checkpoints.")
     cache_limit_gb: float = Field(2.0, gt=0, description="Larger caches of visual tokens are memory-mapped.")
@@ -174,9 +176,30 @@ class Section(Params):
     @model_validator(mode="after")
     def _recipes_exist(self) -> Self:
         for name, cell in self.cells.items():
-            if cell.recipe not in self.recipes:
-                raise ValueError(f"cells.{name}.recipe: no recipe {cell.recipe!r}; known: {', '.join(self.recipes)}")
+            known = dict.fromkeys((*self.recipes, *recipe_names()))
+            if cell.recipe not in known:
+                raise ValueError(f"cells.{name}.recipe: no recipe {cell.recipe!r}; known: {', '.join(known)}")
         return self
+
+    @property
+    def text(self) -> Path:
+        """What language models learn from. Raises ParamsError where it is not given."""
+        if self.data.text is None:
+            raise ParamsError("vlm.data.text: missing; language models are trained on it.")
+        return self.data.text
+
+    def recipe(self, name: str) -> Recipe:
+        """The recipe called `name`: one of this section, else a packaged one."""
+        return self.recipes[name] if name in self.recipes else packaged_recipe(name)
+
+    def seed(self, cell: Cell) -> int:
+        return self.recipe(cell.recipe).seed if cell.seed is None else cell.seed
+
+    @property
+    def habits(self) -> dict[str, Any]:
+        """What a run does while it trains; none of it changes the result."""
+        names = {"save_every", "validate_every", "sample_every", "samples", "workers", "peak_tflops"}
+        return {**self.model_dump(include=names), "cache_limit": int(self.cache_limit_gb * 1e9)}
 
     def language_model(self, name: str) -> LanguageModel:
         """The language model called `name`. Raises ParamsError if there is none."""

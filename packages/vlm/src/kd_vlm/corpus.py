@@ -36,9 +36,19 @@ class Corpus:
 
 
 def prepare(
-    vlm: Vlm, samples: Sequence[Sample], images: Path, *, template: str, least_supervised_share: float
+    vlm: Vlm,
+    samples: Sequence[Sample],
+    images: Path,
+    *,
+    template: str,
+    least_supervised_share: float,
+    max_length: int | None = None,
 ) -> Corpus:
     """Tokenise `samples` and find their pictures below `images`.
+
+    Args:
+        max_length: Longer samples are cut to so many tokens, as the originals do; None refuses those that are longer
+            than the language model's positions.
 
     Raises:
         ValueError: If a sample has no supervised token, too few have, or a path leaves the folder.
@@ -47,6 +57,11 @@ def prepare(
     write = template_named(template, vlm.processor.tokenizer)
     segments = [write(sample.turns) for sample in samples]
     encoded = encode(segments, vlm.processor.tokenizer, image_id=vlm.image_id, tokens_per_image=vlm.tokens_per_image)
+    if not encoded:
+        return Corpus((), (), ())
+    encoded = [
+        _shortened(e, max_length or len(e.ids), vlm.image_id, s.id) for e, s in zip(encoded, samples, strict=True)
+    ]
     check_supervision(samples, encoded, least_share=least_supervised_share)
     limit = vlm.text_config.max_position_embeddings
     if too_long := [s.id for s, e in zip(samples, encoded, strict=True) if len(e.ids) > limit]:
@@ -55,3 +70,11 @@ def prepare(
         )
     pictures = tuple(tuple(image_path(images, name) for name in sample.images) for sample in samples)
     return Corpus(tuple(samples), tuple(encoded), pictures)
+
+
+def _shortened(encoded: Encoded, length: int, image_id: int, name: str) -> Encoded:
+    if len(encoded.ids) <= length:
+        return encoded
+    if image_id in encoded.ids[length:]:
+        raise ValueError(f"Sample {name!r}: max_length {length} would cut its pictures' tokens off; raise it.")
+    return Encoded(encoded.ids[:length], encoded.labels[:length], encoded.n_images)

@@ -31,15 +31,17 @@ def held_out(vlm: Vlm, corpus: Corpus, features: FeatureCache, batch_size: int =
     tokens before it, so no generation is needed. Answers after the first of a conversation see the true earlier ones.
     """
     loss, n_tokens, right = 0.0, 0, []
+    device = next(vlm.model.parameters()).device
     for start in range(0, len(corpus), batch_size):
         part = range(start, min(start + batch_size, len(corpus)))
-        batch = collate([corpus.encoded[i] for i in part], vlm.processor.tokenizer.pad_token_id)
+        batch = collate([corpus.encoded[i] for i in part], vlm.processor.tokenizer.pad_token_id).to(device)
         with torch.no_grad():
             pictures = features.of([p for i in part for p in corpus.pictures[i]])
+            pictures = None if pictures is None else pictures.to(device, next(vlm.projector.parameters()).dtype)
             logits, targets = supervised_logits(vlm, batch, features=pictures)
         loss += float(loss_sum(logits, targets))
         n_tokens += len(targets)
-        right.append(answers_right(batch.supervised, logits.argmax(-1) == targets))
+        right.append(answers_right(batch.supervised, logits.argmax(-1) == targets).cpu())
     return HeldOut(loss / max(n_tokens, 1), torch.cat(right).numpy())
 
 
@@ -54,8 +56,10 @@ def answers_right(kept: Tensor, token_right: Tensor) -> Tensor:
         (answers,) of bool, in row-major order.
     """
     position = kept.nonzero()
-    starts = torch.ones(len(position), dtype=torch.bool)
+    starts = torch.ones(len(position), dtype=torch.bool, device=kept.device)
     starts[1:] = (position[1:, 0] != position[:-1, 0]) | (position[1:, 1] != position[:-1, 1] + 1)
     answer = starts.cumsum(0) - 1
-    n_wrong = torch.zeros(int(starts.sum()), dtype=torch.long).index_add_(0, answer, (~token_right).long())
+    n_wrong = torch.zeros(int(starts.sum()), dtype=torch.long, device=kept.device).index_add_(
+        0, answer, (~token_right).long()
+    )
     return n_wrong == 0

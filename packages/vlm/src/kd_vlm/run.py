@@ -1,82 +1,82 @@
 """A cell of params.yaml, from its inputs to a finished model folder. A run that is killed goes on where it was."""
 
+import hashlib
+import json
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
 from kd_vlm import __version__, tracking
-from kd_vlm.assembly import Vlm, assemble, save_vlm, standardise_input
-from kd_vlm.checkpoint import Checkpoints
-from kd_vlm.config import Corpus as CorpusParams
-from kd_vlm.config import Data, LanguageModel, Recipe, Stage
-from kd_vlm.corpus import Corpus, prepare
-from kd_vlm.data import Sample, distinct_images, read_conversations
-from kd_vlm.encoder import Encoder, load_encoder
+from kd_vlm.assembly import Vlm, save_vlm, standardise_input
+from kd_vlm.attention import set_attention
+from kd_vlm.checkpoint import Checkpoints, require_room
+from kd_vlm.config import Data, Recipe, Stage
+from kd_vlm.distributed import Ranks, joined
+from kd_vlm.durable import whole_folder
 from kd_vlm.evaluate import held_out
-from kd_vlm.features import FeatureCache, cache_features
-from kd_vlm.journal import Journal
-from kd_vlm.lm import build_model, fit_lm, held_out_lm, packing_plan, read_text, repeated, tokenise, train_tokenizer
-from kd_vlm.names import lm_name, vlm_name
-from kd_vlm.pictures import image_path
-from kd_vlm.sampling import batch_plan
-from kd_vlm.templates import IMAGE
-from kd_vlm.train import fit_stage
-from kd_vlm.workspace import console, file_digest, flat, key_of, new_folder, on_step, progress
+from kd_vlm.features import FeatureCache
+from kd_vlm.journal import FINISH_SECONDS, Journal, read_journal
+from kd_vlm.lineage import Inputs, go_on
+from kd_vlm.lock import sole_writer
+from kd_vlm.lora import add_lora, merge
+from kd_vlm.material import Material, datasets_of, features_of, gather
+from kd_vlm.names import vlm_name
+from kd_vlm.train import count_steps, fit_stage
+from kd_vlm.watching import flops_per_token, speed, watcher
+from kd_vlm.workspace import console, flat, millions, on_step, progress
 
-_SHAPE = {"width", "layers", "heads", "kv_heads", "mlp_width", "max_positions"}
-_FIT = {"context", "batch_size", "epochs", "lr", "answer_weight", "seed"}
-_OPTIM = {"warmup_share", "weight_decay", "clip", "beta2", "precision"}
+STAGES = ("pretrain", "finetune")
+COPIES = 3  # of each trained parameter in a checkpoint: itself and two moments
+VISION = "vision"  # folder of the caches of visual tokens, which all runs share
+ADAPTER = "adapter"  # folder of a stage's LoRA adapter beside the merged model
+FITTED = {  # fields of a stage that `fit_stage` takes as they are
+    *("batch_size", "micro_batch_size", "epochs", "projector_lr", "language_model", "language_model_lr"),
+    *("warmup_share", "weight_decay", "beta2", "clip", "precision", "tf32", "zero_stage", "gradient_checkpointing"),
+    *("loss", "sampler"),
+}
 
 
-def run_lm(name: str, lm: LanguageModel, text: Path, *, out: Path, runs: Path, save_every: int) -> Path:
-    """Train the language model `lm` on `text` and write it to `out`, the registered name being `lm-<name>`."""
-    registered = lm_name(name)
-    texts = read_text(text)
-    if len(texts) <= lm.held_out:
-        raise ValueError(f"{text} has {len(texts)} lines, held_out takes {lm.held_out} of them.")
-    data = {"name": "text", "digest": file_digest([text]), "path": str(text)}
-    scratch = runs / f"{registered}-{key_of(lm.model_dump(mode='json'), data['digest'], __version__)[:12]}"
-    tokenizer = train_tokenizer(texts[: -lm.held_out], lm.vocab_size, lm.phrases)
-    model = build_model(tokenizer, **lm.model_dump(include=_SHAPE), generator=torch.Generator().manual_seed(lm.seed))
-    documents = tokenise(tokenizer, texts[: -lm.held_out], lm.context)
-    documents = repeated(documents, lm.repeat_share, lm.context, np.random.default_rng([lm.seed, 1]))
-    checkpoint = scratch / "lm"
-    done = Checkpoints(checkpoint).newest() or 0
-    journal = Journal.open(
-        scratch / tracking.JOURNAL,
-        experiment="vlm",
-        name=registered,
-        params={"kind": "lm", "name": registered, **flat(lm.model_dump(mode="json"))},
-        tags={"kd.kind": "lm"},
-        datasets=[data],
-        resume_step=done,
-    )
-    n_steps = len(packing_plan([len(d.ids) for d in documents], lm.context, lm.batch_size, lm.epochs, lm.seed))
-    with progress() as bars:
-        fit_lm(
-            model,
-            documents,
-            **lm.model_dump(include=_FIT | _OPTIM),
-            checkpoint=checkpoint,
-            save_every=save_every,
-            on_step=on_step(journal, bars, registered, n_steps, 0, done=done),
-        )
-    scores = held_out_lm(model, tokenise(tokenizer, texts[-lm.held_out :], lm.context), lm.context, lm.batch_size)
-    journal.metrics(n_steps, {f"val/{key}": value for key, value in scores.items()})
-    console.print(f"{registered}: held out " + ", ".join(f"{key} {value:.3f}" for key, value in scores.items()))
-    tags = {"kd.arch": "qwen2", "kd.data": "text", "kd.seed": str(lm.seed), "kd.width": str(lm.width)}
-    journal.finish(kind="lm", name=registered, tags={**tags, "kd.params_m": _millions(model)})
-    with new_folder(out) as folder:
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-        shutil.copy(journal.path, folder / tracking.JOURNAL)
-    shutil.rmtree(scratch)
-    return out
+@dataclass(frozen=True)
+class Habits:
+    """What a run does while it trains; none of it changes the result. See `config.Section`."""
+
+    save_every: int = 100
+    cache_limit: int = 2_000_000_000
+    validate_every: int | None = None
+    sample_every: int | None = None
+    samples: int = 8
+    workers: int = 0
+    peak_tflops: float | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run while it lasts. Only the first rank has a journal."""
+
+    name: str
+    work: Path
+    vision: Path
+    recipe: Recipe
+    seed: int
+    material: Material
+    ranks: Ranks
+    habits: Habits
+    journal: Journal | None
+
+    def stage(self, name: str) -> Stage:
+        return self.recipe.pretrain if name == "pretrain" else self.recipe.finetune
+
+    def steps(self, name: str) -> int:
+        counting = {"batch_size", "micro_batch_size", "epochs", "sampler"}
+        options = self.stage(name).model_dump(include=counting)
+        return count_steps(self.material.corpora[name], **options, seed=self.seed, ranks=self.ranks.world)
+
+    def metrics(self, step: int, values: Mapping[str, float]) -> None:
+        if self.journal:
+            self.journal.metrics(step, values)
 
 
 def run_vlm(
@@ -90,150 +90,188 @@ def run_vlm(
     seed: int,
     out: Path,
     runs: Path,
-    save_every: int,
-    cache_limit: int,
+    habits: Habits = Habits(),
+    fork: bool = False,
 ) -> Path:
-    """Train one VLM and write its stock checkpoint to `out`."""
+    """Train one VLM and write its stock checkpoint to `out`.
+
+    Under torchrun all ranks call this; the first writes. A folder that was trained from the same inputs is kept.
+
+    Args:
+        fork: Go on with an unfinished run although parameters have changed, as a run of its own.
+
+    Raises:
+        LockHeldError: If another process writes the same folder.
+        ValueError: If an unfinished run has other parameters.
+        Stopped: If a signal asked for it; the checkpoint stands.
+    """
     registered = vlm_name(encoder.name, lm.name, recipe_name)
-    tower = load_encoder(encoder.path)
-    vlm = assemble(tower, lm.path, torch.Generator().manual_seed(seed))
-    pretrain, finetune, test, blind = _corpora(vlm, recipe, data)
-    inputs = [_dataset("pretrain", data.pretrain, pretrain), _dataset("finetune", data.finetune, finetune, test)]
-    digests = [encoder.sha256, lm.sha256, *(d["digest"] for d in inputs)]
-    scratch = runs / f"{cell_name}-{key_of(digests, recipe.model_dump(mode='json'), seed, __version__)[:12]}"
-    paths = list(dict.fromkeys(p for c in (pretrain, finetune, test) for sample in c.pictures for p in sample))
-    plan = {
-        "pretrain": (pretrain, recipe.pretrain, _n_steps(pretrain, recipe.pretrain, seed)),
-        "finetune": (finetune, recipe.finetune, _n_steps(finetune, recipe.finetune, seed)),
-    }
-    done = {stage: Checkpoints(scratch / stage).newest() or 0 for stage in plan}
-    journal = Journal.open(
-        scratch / tracking.JOURNAL,
-        experiment="vlm",
-        name=registered,
-        params={
-            **{"kind": "vlm", "name": registered, "encoder": encoder.name, "lm": lm.name, "recipe": recipe_name},
-            **{"seed": seed, **flat(recipe.model_dump(mode="json"))},
-        },
-        tags={"kd.kind": "vlm"},
-        datasets=inputs,
-        models=[encoder.ref, lm.ref],
-        resume_step=sum(done.values()),
-    )
-    features = _features(vlm, tower, paths, recipe, root=runs / "vision", memory_limit=cache_limit)
-    first = _fit_stages(vlm, plan, features, journal, scratch, seed=seed, save_every=save_every, done=done)
-    scores = _scores(vlm, test, blind, features)
-    scores["supervised_share"] = finetune.supervised_share
-    journal.metrics(first, {f"val/{key}": value for key, value in scores.items()})
-    console.print(f"{registered}: held out " + ", ".join(f"{key} {value:.3f}" for key, value in scores.items()))
-    journal.finish(kind="vlm", name=registered, tags=_tags(vlm, encoder, lm, recipe_name, seed))
-    with new_folder(out) as folder:
-        save_vlm(vlm, folder)
-        shutil.copy(journal.path, folder / tracking.JOURNAL)
-    shutil.rmtree(scratch)
+    sharded = any(stage.zero_stage for stage in (recipe.pretrain, recipe.finetune))
+    with joined(deepspeed=sharded) as ranks, sole_writer(out) if ranks.first else nullcontext():
+        material = gather(encoder.path, lm.path, recipe, data, seed)
+        datasets = datasets_of(data, material) if ranks.first else []
+        inputs = _inputs(encoder, lm, recipe, seed, ranks, datasets)
+        if ranks.agreed(ranks.first and _digest_of(out) == inputs.digest):
+            return out
+        work = runs / f"{cell_name}-{hashlib.sha256(out.as_posix().encode()).hexdigest()[:8]}"
+        done, journal, changes = dict.fromkeys(STAGES, 0), None, {}
+        if ranks.first:
+            require_room(work, 2 * COPIES * _trained_bytes(material.vlm, recipe))
+            done = {name: Checkpoints(work / name).newest() or 0 for name in STAGES}
+            inputs, forked = go_on(work, inputs, step=sum(done.values()), fork=fork)
+            changes = {"kd.changes": json.dumps(list(inputs.changes))} if inputs.changes else {}
+            journal = Journal.open(
+                work / tracking.JOURNAL,
+                experiment="vlm",
+                name=registered,
+                params=_params(registered, encoder, lm, recipe_name, recipe, seed, ranks),
+                tags={"kd.kind": "vlm", **changes},
+                datasets=datasets,
+                models=[encoder.ref, lm.ref],
+                resume_step=None if forked else sum(done.values()),
+            )
+        run = Run(registered, work, runs / VISION, recipe, seed, material, ranks, habits, journal)
+        try:
+            _train(run, done)
+            if journal is not None:
+                _finish(run, out, _tags(run, encoder, lm, recipe_name) | changes | {"kd.inputs": inputs.digest})
+        except BaseException as error:
+            if journal is not None:
+                journal.close(0.0 if isinstance(error, KeyboardInterrupt) else FINISH_SECONDS)
+            raise
+        ranks.wait()
     return out
 
 
-def _features(
-    vlm: Vlm, tower: Encoder, paths: Sequence[Path], recipe: Recipe, *, root: Path, memory_limit: int
-) -> FeatureCache:
-    """The visual tokens of all pictures; the projector begins by standardising them where the recipe says so."""
-    with progress() as bars:
-        bar = bars.add_task("features", total=len(paths), note="")
-        features = cache_features(
-            tower, paths, root=root, memory_limit=memory_limit, on_batch=lambda n: bars.update(bar, advance=n)
+def _train(run: Run, done: Mapping[str, int]) -> None:
+    """Both stages one after the other, then the scores of the held-out conversations."""
+    vlm, features, first = run.material.vlm, features_of(run.material, run.vision, run.habits.cache_limit, run.ranks), 0
+    run.metrics(0, {f"data/bad/{cause}": n for cause, n in run.material.bad.items()})
+    if run.recipe.standardise:
+        standardise_input(vlm, features["pretrain"].sample())
+    for name in STAGES:
+        first += _fit(run, name, features[name], first, done[name])
+    if run.ranks.first and len(run.material.test):
+        seen = held_out(vlm, run.material.test, features["finetune"])
+        unseen = held_out(vlm, run.material.blind, features["finetune"])
+        scores = {"loss": seen.loss, "answer_accuracy": seen.accuracy, "blind_answer_accuracy": unseen.accuracy}
+        scores["supervised_share"] = run.material.corpora["finetune"].supervised_share
+        run.metrics(first, {f"val/{key}": value for key, value in scores.items()})
+        console.print(f"{run.name}: held out " + ", ".join(f"{key} {value:.3f}" for key, value in scores.items()))
+
+
+def _fit(run: Run, name: str, features: FeatureCache, first: int, done: int) -> int:
+    """One stage, with LoRA where the recipe says so: its adapter is kept, and merged. Gives the number of its steps."""
+    stage, vlm, habits = run.stage(name), run.material.vlm, run.habits
+    set_attention(vlm.model, stage.attention, stage.precision)
+    adapted = add_lora(vlm.model, **stage.lora.model_dump(), seed=run.seed) if stage.lora else None
+    n_steps = run.steps(name)
+    watch, watch_every = (None, None)
+    if name == "finetune":
+        watch, watch_every = watcher(
+            run.material.test,
+            features,
+            run.material.towers[name],
+            template=stage.template,
+            precision=stage.precision,
+            validate_every=habits.validate_every,
+            sample_every=habits.sample_every,
+            samples=habits.samples,
+            metrics=lambda step, values: run.metrics(first + step, values),
+            table=lambda step, rows: run.journal.table(first + step, "samples", rows) if run.journal else None,
         )
-    if recipe.standardise:
-        standardise_input(vlm, features.sample())
-    return features
+    with progress(show=run.ranks.first) as bars:
+        per_token = flops_per_token(vlm.model, stage.language_model == "trained")
+        report = on_step(
+            run.journal,
+            bars,
+            f"{run.name} {name}",
+            n_steps,
+            first,
+            done=done,
+            more=lambda step: speed(step, per_token=per_token, ranks=run.ranks.world, peak_tflops=habits.peak_tflops),
+        )
+        fit_stage(
+            vlm,
+            run.material.corpora[name],
+            features,
+            **stage.model_dump(include=FITTED),
+            seed=run.seed,
+            checkpoint=run.work / name,
+            save_every=habits.save_every,
+            on_step=report,
+            workers=habits.workers,
+            ranks=run.ranks,
+            watch=watch,
+            watch_every=watch_every,
+        )
+    if adapted is not None:
+        if run.ranks.first:
+            adapted.save_pretrained(run.work / ADAPTER / name)
+        merge(adapted)
+    return n_steps
 
 
-def _fit_stages(
-    vlm: Vlm,
-    plan: Mapping[str, tuple[Corpus, Stage, int]],
-    features: FeatureCache,
-    journal: Journal,
-    scratch: Path,
-    *,
+def _finish(run: Run, out: Path, tags: Mapping[str, str]) -> None:
+    """Write the model folder, end the journal, and remove the work folder."""
+    assert run.journal  # noqa: S101  on the first rank
+    with whole_folder(out) as folder:
+        save_vlm(run.material.vlm, folder)
+        for adapter in sorted((run.work / ADAPTER).glob("*/adapter_*")):
+            place = folder / ADAPTER / adapter.parent.name / adapter.name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(adapter, place)
+        run.journal.finish(kind="vlm", name=run.name, tags=tags)
+        shutil.copy(run.journal.path, folder / tracking.JOURNAL)
+    shutil.rmtree(run.work)
+
+
+def _inputs(
+    encoder: tracking.Model,
+    lm: tracking.Model,
+    recipe: Recipe,
     seed: int,
-    save_every: int,
-    done: Mapping[str, int],
-) -> int:
-    """Train the stages of `plan` one after the other and return the number of steps in all."""
-    first = 0
-    with progress() as bars:
-        for stage, (corpus, options, n_steps) in plan.items():
-            fit_stage(
-                vlm,
-                corpus,
-                features,
-                **options.model_dump(exclude={"template"}),
-                seed=seed,
-                checkpoint=scratch / stage,
-                save_every=save_every,
-                on_step=on_step(journal, bars, f"{journal.start['name']} {stage}", n_steps, first, done=done[stage]),
-            )
-            first += n_steps
-    return first
+    ranks: Ranks,
+    datasets: list[dict[str, str]],
+) -> Inputs:
+    """All that the result depends on. Another number of processes orders data otherwise."""
+    digests = {"encoder": encoder.sha256, "lm": lm.sha256, **{d["name"]: d["digest"] for d in datasets}}
+    return Inputs({**digests, **flat(recipe.values), "seed": seed, "ranks": ranks.world, "version": __version__})
 
 
-def _corpora(vlm: Vlm, recipe: Recipe, data: Data) -> tuple[Corpus, Corpus, Corpus, Corpus]:
-    """Pretrain, finetune, the held-out conversations, and those with their pictures taken away."""
-    share = recipe.least_supervised_share
-    captions = read_conversations(data.pretrain.file)
-    dialogues = read_conversations(data.finetune.file)
-    if len(dialogues) <= recipe.held_out:
-        raise ValueError(f"{data.finetune.file} has {len(dialogues)} samples, held_out takes {recipe.held_out}.")
-    train, test = dialogues[: -recipe.held_out], [s for s in dialogues[-recipe.held_out :] if s.images]
-    first, second = recipe.pretrain.template, recipe.finetune.template
-    return (
-        prepare(vlm, captions, data.pretrain.images, template=first, least_supervised_share=share),
-        prepare(vlm, train, data.finetune.images, template=second, least_supervised_share=share),
-        prepare(vlm, test, data.finetune.images, template=second, least_supervised_share=share),
-        prepare(
-            vlm, [without_images(s) for s in test], data.finetune.images, template=second, least_supervised_share=share
-        ),
-    )
+def _digest_of(folder: Path) -> str | None:
+    """The digest of the inputs that a finished model folder was trained from."""
+    if not (folder / tracking.JOURNAL).is_file():
+        return None
+    declared = [e for e in read_journal(folder / tracking.JOURNAL) if e["event"] == "model"]
+    return declared[0]["tags"].get("kd.inputs") if declared else None
 
 
-def without_images(sample: Sample) -> Sample:
-    """The same conversation for a blind reader."""
-    turns = tuple(replace(turn, question=turn.question.replace(IMAGE, "").strip()) for turn in sample.turns)
-    return replace(sample, images=(), turns=turns)
+def _trained_bytes(vlm: Vlm, recipe: Recipe) -> int:
+    """Of the parameters that a stage trains at most; adapters are far smaller."""
+    whole = any(stage.language_model == "trained" for stage in (recipe.pretrain, recipe.finetune))
+    return sum(p.nbytes for p in (vlm.model if whole else vlm.projector).parameters())
 
 
-def _scores(vlm: Vlm, test: Corpus, blind: Corpus, features: FeatureCache) -> dict[str, float]:
-    seen, unseen = held_out(vlm, test, features), held_out(vlm, blind, features)
-    return {"loss": seen.loss, "answer_accuracy": seen.accuracy, "blind_answer_accuracy": unseen.accuracy}
-
-
-def _dataset(name: str, params: CorpusParams, *parts: Corpus) -> dict[str, str]:
-    """Name, place and digest of a conversation file with all its pictures."""
-    images = distinct_images(sample for part in parts for sample in part.samples)
+def _params(
+    name: str, encoder: tracking.Model, lm: tracking.Model, recipe_name: str, recipe: Recipe, seed: int, ranks: Ranks
+) -> dict[str, Any]:
     return {
-        "name": name,
-        "digest": file_digest([params.file, *(image_path(params.images, image) for image in images)]),
-        "path": str(params.file),
+        **{"kind": "vlm", "name": name, "encoder": encoder.name, "lm": lm.name, "recipe": recipe_name},
+        **{"seed": seed, "ranks": ranks.world, **flat(recipe.values)},
     }
 
 
-def _n_steps(corpus: Corpus, stage: Any, seed: int) -> int:
-    return len(batch_plan(corpus.lengths, stage.batch_size, stage.epochs, seed))
-
-
-def _tags(vlm: Vlm, encoder: tracking.Model, lm: tracking.Model, recipe: str, seed: int) -> dict[str, str]:
+def _tags(run: Run, encoder: tracking.Model, lm: tracking.Model, recipe: str) -> dict[str, str]:
+    vlm = run.material.vlm
     return {
         "kd.arch": type(vlm.model).__name__,
         "kd.encoder": encoder.name,
         "kd.lm": lm.name,
         "kd.recipe": recipe,
         "kd.data": "llava",
-        "kd.seed": str(seed),
-        "kd.params_m": _millions(vlm.model),
+        "kd.seed": str(run.seed),
+        "kd.params_m": millions(vlm.model),
         "kd.width": str(vlm.text_config.hidden_size),
         "kd.tokens": str(vlm.tokens_per_image),
     }
-
-
-def _millions(model: torch.nn.Module) -> str:
-    return f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f}"

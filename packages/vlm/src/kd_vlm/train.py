@@ -4,7 +4,7 @@ import copy
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -23,6 +23,8 @@ from kd_vlm.signals import stop_flag
 from kd_vlm.state import load_state
 from kd_vlm.trainer import Numbers, StageTrainer
 
+Trained = Literal["frozen", "trained", "lora"]
+
 
 def fit_stage(
     vlm: Vlm,
@@ -32,6 +34,7 @@ def fit_stage(
     batch_size: int,
     epochs: float,
     projector_lr: float,
+    language_model: Trained,
     language_model_lr: float | None,
     warmup_share: float,
     weight_decay: float,
@@ -58,12 +61,12 @@ def fit_stage(
     Under torchrun all ranks call this.
 
     Args:
-        vlm: Trained in place. Its trainable parameters are those that `set_trainable` or LoRA left with a gradient.
+        vlm: Trained in place.
         corpus: What is trained on.
         features: The tower's output for its pictures.
         batch_size: Samples of one step, over all ranks and micro-batches.
         micro_batch_size: Samples of one forward on one rank; None: a rank's whole share.
-        language_model_lr: None keeps the language model frozen.
+        language_model: What of it is trained; "lora" after `lora.add_lora`.
         seed: Of the order of the data and of dropout; both are functions of it and of the step.
         checkpoint: Folder of the stage's checkpoints.
         on_step: Called on the first rank after every step.
@@ -80,7 +83,7 @@ def fit_stage(
     plan = stage_plan(corpus, micro, epochs, seed, sampler, ranks.world, accumulation)
     steps, checkpoints = n_steps(plan, ranks.world, accumulation), Checkpoints(checkpoint)
     start = ranks.agreed((checkpoints.newest() or 0) if ranks.first else 0)
-    set_trainable(vlm, language_model=language_model_lr is not None)
+    set_trainable(vlm, language_model)
     if start == steps:
         load_state(checkpoints.place(start), all_of(parameter_groups(vlm, projector_lr, language_model_lr)), None)
         vlm.model.eval()
@@ -159,6 +162,21 @@ def split(batch_size: int, micro_batch_size: int | None, ranks: int) -> tuple[in
     return micro, batch_size // (micro * ranks) if micro_batch_size else 1
 
 
+def count_steps(
+    corpus: Corpus,
+    *,
+    batch_size: int,
+    micro_batch_size: int | None,
+    epochs: float,
+    seed: int,
+    sampler: Sampler,
+    ranks: int,
+) -> int:
+    """Optimiser steps of a stage."""
+    micro, accumulation = split(batch_size, micro_batch_size, ranks)
+    return n_steps(stage_plan(corpus, micro, epochs, seed, sampler, ranks, accumulation), ranks, accumulation)
+
+
 def stage_plan(
     corpus: Corpus, micro_batch_size: int, epochs: float, seed: int, sampler: Sampler, ranks: int, accumulation: int
 ) -> Plan:
@@ -175,11 +193,15 @@ def stage_plan(
     )
 
 
-def set_trainable(vlm: Vlm, *, language_model: bool) -> None:
-    """Gradients for the projector and, if asked for, the language model; the tower has none and stays in eval mode."""
+def set_trainable(vlm: Vlm, language_model: Trained) -> None:
+    """Gradients for the projector and, if asked for, the language model or its adapters.
+
+    The tower has none and stays in eval mode.
+    """
     vlm.model.train()
     vlm.tower.eval()
-    vlm.model.requires_grad_(language_model)
+    for name, parameter in vlm.model.named_parameters():
+        parameter.requires_grad_(language_model == "trained" or (language_model == "lora" and "lora_" in name))
     vlm.projector.requires_grad_(True)
     vlm.tower.requires_grad_(False)
 

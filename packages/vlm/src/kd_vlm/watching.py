@@ -84,16 +84,15 @@ def answers(vlm: Vlm, corpus: Corpus, tower: Encoder, template: str, n: int) -> 
     return rows
 
 
-def flops_per_token(model: nn.Module) -> float:
+def flops_per_token(model: nn.Module, trained: bool) -> float:
     """Floating-point operations of training one token: 2 per weight forward, 2 for the activations' gradients, and 2
-    for the weight's own gradient where it is trained.
+    for the weight's own gradient if it is trained.
 
     Embedding, head and attention's quadratic part are left out, and the tower, which is not run; so an MFU from it is
     a lower bound. Source: Kaplan et al., Scaling Laws for Neural Language Models, 2020, Table 1.
     """
-    inner = [(name, p) for name, p in model.named_parameters() if "language_model" in name and p.ndim > 1]
-    counted = [(p.numel(), p.requires_grad) for name, p in inner if "embed" not in name]
-    return float(sum(n * (6 if trained else 4) for n, trained in counted))
+    inner = [p for name, p in model.named_parameters() if "language_model" in name and "embed" not in name]
+    return float((6 if trained else 4) * sum(p.numel() for p in inner if p.ndim > 1))
 
 
 def speed(step: Step, *, per_token: float, ranks: int, peak_tflops: float | None) -> dict[str, float]:
@@ -103,5 +102,3 @@ def speed(step: Step, *, per_token: float, ranks: int, peak_tflops: float | None
     if peak_tflops:
         found["mfu"] = rate * per_token / (peak_tflops * 1e12 * ranks)
     return found
-
-

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 if TYPE_CHECKING:
+    from torch.nn import Module
+
     from kd_vlm.journal import Journal
     from kd_vlm.optim import Step
 
@@ -34,32 +35,32 @@ def file_digest(paths: Iterable[Path]) -> str:
 
 
 @contextmanager
-def new_folder(out: Path) -> Iterator[Path]:
-    """A folder to fill, which takes the place of `out` when the block ends well; `out` is never seen half written."""
-    partial = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    yield partial
-    shutil.rmtree(out, ignore_errors=True)
-    partial.rename(out)
-
-
-@contextmanager
-def progress() -> Iterator[Progress]:
-    """Bars on stderr, with steps done, time and time to go."""
+def progress(*, show: bool = True) -> Iterator[Progress]:
+    """Bars on stderr, with steps done, time and time to go; under torchrun, those of the first rank are shown."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, TimeRemainingColumn(), TextColumn("{task.fields[note]}"), console=console) as bars:
+    with Progress(
+        *columns, TimeRemainingColumn(), TextColumn("{task.fields[note]}"), console=console, disable=not show
+    ) as bars:
         yield bars
 
 
 def on_step(
-    journal: "Journal", bars: Progress, title: str, n_steps: int, first: int, *, done: int = 0, every: int = 10
+    journal: "Journal | None",
+    bars: Progress,
+    title: str,
+    n_steps: int,
+    first: int,
+    *,
+    done: int = 0,
+    every: int = 10,
+    more: Callable[["Step"], Mapping[str, float]] = lambda step: {},
 ) -> Callable[["Step"], None]:
-    """A callback for `loop.fit` that moves a bar and writes metrics to the journal every `every` steps.
+    """A callback for a training that moves a bar and writes metrics to the journal every `every` steps.
 
     Args:
         first: Steps of earlier stages; the journal counts on from there.
         done: Steps of this stage that an earlier try has done.
+        more: Further values of a step for the journal.
     """
     bar = bars.add_task(title, total=n_steps, completed=done, note="")
     began = time.monotonic()
@@ -67,8 +68,9 @@ def on_step(
     def act(step: "Step") -> None:
         rate = (step.number - done) / max(time.monotonic() - began, 1e-9)
         bars.update(bar, completed=step.number, note=f"loss {step.loss:.3f}  {rate:.1f} steps/s")
-        if step.number % every == 0 or step.number == n_steps:
+        if journal and (step.number % every == 0 or step.number == n_steps):
             values = {"loss": step.loss, "lr": step.lr, "grad_norm": step.grad_norm, "step_seconds": step.seconds}
+            values |= more(step)
             journal.metrics(first + step.number, {f"train/{name}": value for name, value in values.items()})
 
     return act
@@ -80,3 +82,8 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in values.items():
         out |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return out
+
+
+def millions(model: "Module") -> str:
+    """How many million parameters."""
+    return f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f}"

@@ -33,7 +33,8 @@ vlm:
   recipes:
     tinyllava:
       pretrain: {{template: plain, batch_size: 4, epochs: 1, projector_lr: 1.0e-3}}
-      finetune: {{template: qwen2_base, batch_size: 4, epochs: 1, projector_lr: 1.0e-3, language_model_lr: 1.0e-3}}
+      finetune: {{template: qwen2_base, batch_size: 4, epochs: 1, projector_lr: 1.0e-3, language_model: trained,
+                  language_model_lr: 1.0e-3}}
       held_out: 3
   cells:
     one: {{encoder: {vit_folder}, lm: models/lm-tiny, recipe: tinyllava, seed: 1}}

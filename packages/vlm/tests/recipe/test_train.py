@@ -12,8 +12,8 @@ from kd_vlm.data import read_conversations
 from kd_vlm.encoder import load_encoder
 from kd_vlm.evaluate import held_out
 from kd_vlm.features import cache_features
+from kd_vlm.material import without_images
 from kd_vlm.pictures import decode_image
-from kd_vlm.run import without_images
 from kd_vlm.templates import IMAGE
 from kd_vlm.train import batch_loss, fit_stage, set_trainable
 
@@ -36,8 +36,20 @@ def build(folder, lm_folder, world, tmp_path):
 
 
 def train(vlm, first, second, features, folder, on_step=lambda step: None, epochs=8):
-    pretrain = {"batch_size": 4, "epochs": 4, "projector_lr": 1e-2, "language_model_lr": None}
-    finetune = {"batch_size": 4, "epochs": epochs, "projector_lr": 5e-3, "language_model_lr": 5e-3}
+    pretrain = {
+        "batch_size": 4,
+        "epochs": 4,
+        "projector_lr": 1e-2,
+        "language_model": "frozen",
+        "language_model_lr": None,
+    }
+    finetune = {
+        "batch_size": 4,
+        "epochs": epochs,
+        "projector_lr": 5e-3,
+        "language_model": "trained",
+        "language_model_lr": 5e-3,
+    }
     for name, corpus, options in (("pretrain", first, pretrain), ("finetune", second, finetune)):
         where = {"checkpoint": folder / name, "save_every": 3, "on_step": on_step}
         fit_stage(vlm, corpus, features, **options, **OPTIM, **where)
@@ -103,7 +115,14 @@ def test_a_killed_run_goes_on_bit_for_bit(vit_folder, lm_folder, world, tmp_path
 def test_pretraining_moves_the_projector_alone(resnet_folder, lm_folder, world, tmp_path):
     vlm, first, _, features = build(resnet_folder, lm_folder, world, tmp_path)
     before = {name: value.clone() for name, value in vlm.model.state_dict().items()}
-    options = {"batch_size": 4, "epochs": 1, "projector_lr": 1e-2, "language_model_lr": None, **OPTIM}
+    options = {
+        "batch_size": 4,
+        "epochs": 1,
+        "projector_lr": 1e-2,
+        "language_model": "frozen",
+        "language_model_lr": None,
+        **OPTIM,
+    }
     where = {"checkpoint": tmp_path / "x.safetensors", "save_every": 100, "on_step": lambda step: None}
     fit_stage(vlm, first, features, **options, **where)
     moved = {name for name, value in vlm.model.state_dict().items() if not torch.equal(value, before[name])}
@@ -113,7 +132,7 @@ def test_pretraining_moves_the_projector_alone(resnet_folder, lm_folder, world, 
 def test_the_frozen_tower_stays_in_eval_mode(resnet_folder, lm_folder, world, tmp_path):
     """BatchNorm in train mode would move its statistics and so the features."""
     vlm, *_ = build(resnet_folder, lm_folder, world, tmp_path)
-    set_trainable(vlm, language_model=True)
+    set_trainable(vlm, "trained")
     assert vlm.model.training
     assert not any(module.training for module in vlm.tower.modules())
     assert not any(p.requires_grad for p in vlm.tower.parameters())

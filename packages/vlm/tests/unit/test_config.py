@@ -17,7 +17,8 @@ vlm:
   recipes:
     tinyllava:
       pretrain: {template: plain, batch_size: 4, epochs: 1, projector_lr: 1.0e-3}
-      finetune: {template: qwen2_base, batch_size: 4, epochs: 1, projector_lr: 1.0e-3, language_model_lr: 1.0e-3}
+      finetune: {template: qwen2_base, batch_size: 4, epochs: 1, projector_lr: 1.0e-3, language_model: trained,
+                 language_model_lr: 1.0e-3}
       held_out: 3
   cells:
     one: {encoder: refs/a.json, lm: refs/b.json, recipe: tinyllava}
@@ -35,7 +36,7 @@ def test_the_section_is_read_and_overridden(params):
     section = load_section(params, "vlm", Section, ["recipes.tinyllava.finetune.epochs=2.5"])
     assert section.recipes["tinyllava"].finetune.epochs == 2.5
     assert section.recipes["tinyllava"].pretrain.language_model_lr is None
-    assert section.cell("one").seed == 0
+    assert section.seed(section.cell("one")) == 0
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Recipes as files: every choice of two training stages, by name. `vlm recipes` lists them, `vlm recipes diff` compares.
+"""Recipes as files: every choice of two training stages, by name. `vlm recipes` lists and compares them.
 
 The `-paper` recipes are what the paper prints, the `-repo` recipes what the frameworks' scripts do; where they cannot
 both be right, the notes in the file say so.

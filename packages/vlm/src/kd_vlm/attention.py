@@ -1,0 +1,23 @@
+"""Which implementation of attention the language model runs."""
+
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+
+
+def set_attention(model: Any, name: str, precision: str) -> str:
+    """Make `model` attend by `name`; `auto` takes flash_attention_2 where it can run, else sdpa. Gives the one taken.
+
+    Raises:
+        ValueError: If flash_attention_2 is asked for and cannot run.
+    """
+    able = torch.cuda.is_available() and find_spec("flash_attn") is not None and precision in ("bf16", "fp16")
+    if name == "flash_attention_2" and not able:
+        raise ValueError(
+            "attention: flash_attention_2 needs a CUDA device, the package flash-attn and precision bf16 or fp16; "
+            "set attention: sdpa (equal up to rounding) or auto."
+        )
+    taken = ("flash_attention_2" if able else "sdpa") if name == "auto" else name
+    model.model.language_model.set_attn_implementation(taken)
+    return taken

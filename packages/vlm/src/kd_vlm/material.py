@@ -1,0 +1,134 @@
+"""What a run works with: the assembled model, its conversations, and the tower's output for their pictures."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from kd_vlm.assembly import Vlm, assemble
+from kd_vlm.config import Corpus as CorpusParams
+from kd_vlm.config import Data, Recipe
+from kd_vlm.corpus import Corpus, prepare
+from kd_vlm.data import Sample, distinct_images, read_conversations
+from kd_vlm.distributed import Ranks
+from kd_vlm.encoder import Encoder, load_encoder
+from kd_vlm.features import FeatureCache, cache_features
+from kd_vlm.pictures import image_path
+from kd_vlm.preprocess import padding
+from kd_vlm.templates import IMAGE
+from kd_vlm.workspace import file_digest, progress
+
+
+@dataclass(frozen=True)
+class Material:
+    """The model, and the conversations of both stages and of the test.
+
+    Attributes:
+        towers: The encoder as each stage sees pictures (square or padded).
+        blind: The test with its pictures taken away.
+        bad: How often each cause made a sample unusable.
+    """
+
+    vlm: Vlm
+    towers: Mapping[str, Encoder]
+    corpora: Mapping[str, Corpus]
+    test: Corpus
+    blind: Corpus
+    bad: Mapping[str, int]
+
+
+def gather(encoder: Path, lm: Path, recipe: Recipe, data: Data, seed: int) -> Material:
+    """Build the model and read the conversations.
+
+    Raises:
+        ValueError: If encoder, language model, template and data do not fit each other.
+    """
+    tower = load_encoder(encoder, **recipe.feature.model_dump())
+    padded: Any = padding(tower.processor)
+    towers = {
+        name: replace(tower, processor=padded) if stage.aspect_ratio == "pad" else tower
+        for name, stage in (("pretrain", recipe.pretrain), ("finetune", recipe.finetune))
+    }
+    generator = torch.Generator().manual_seed(seed)
+    kind, factor = recipe.connector.kind, recipe.connector.factor
+    vlm = assemble(towers["finetune"], lm, generator, connector=kind, factor=factor)
+    captions = read_conversations(data.pretrain.file, images=data.pretrain.images, bad=data.bad)
+    dialogues = read_conversations(data.finetune.file, images=data.finetune.images, bad=data.bad)
+    if len(dialogues) <= recipe.held_out:
+        raise ValueError(f"{data.finetune.file} has {len(dialogues)} samples, held_out takes {recipe.held_out}.")
+    cut = len(dialogues) - recipe.held_out
+    test = [s for s in dialogues[cut:] if s.images]
+    options: dict[str, Any] = {"least_supervised_share": recipe.least_supervised_share}
+    first = options | {"template": recipe.pretrain.template, "max_length": recipe.pretrain.max_length}
+    second = options | {"template": recipe.finetune.template, "max_length": recipe.finetune.max_length}
+    folder = data.finetune.images
+    corpora = {
+        "pretrain": prepare(vlm, captions, data.pretrain.images, **first),
+        "finetune": prepare(vlm, dialogues[:cut], folder, **second),
+    }
+    blind = [without_images(s) for s in test]
+    bad = Counter(captions.bad) + Counter(dialogues.bad)
+    return Material(
+        vlm, towers, corpora, prepare(vlm, test, folder, **second), prepare(vlm, blind, folder, **second), bad
+    )
+
+
+def without_images(sample: Sample) -> Sample:
+    """The same conversation for a blind reader."""
+    turns = tuple(replace(turn, question=turn.question.replace(IMAGE, "").strip()) for turn in sample.turns)
+    return replace(sample, images=(), turns=turns)
+
+
+def datasets_of(data: Data, material: Material) -> list[dict[str, str]]:
+    """Name, place and digest of each conversation file with all its pictures."""
+    finetune = (material.corpora["finetune"], material.test)
+    return [
+        _dataset("pretrain", data.pretrain, material.corpora["pretrain"]),
+        _dataset("finetune", data.finetune, *finetune),
+    ]
+
+
+def _dataset(name: str, params: CorpusParams, *parts: Corpus) -> dict[str, str]:
+    images = distinct_images(sample for part in parts for sample in part.samples)
+    return {
+        "name": name,
+        "digest": file_digest([params.file, *(image_path(params.images, image) for image in images)]),
+        "path": str(params.file),
+    }
+
+
+def features_of(material: Material, root: Path, memory_limit: int, ranks: Ranks) -> dict[str, FeatureCache]:
+    """The visual tokens of each stage's pictures; computed by the first rank, read by all from one file."""
+    wanted = {
+        name: [p for c in parts for sample in c.pictures for p in sample]
+        for name, parts in (
+            ("pretrain", (material.corpora["pretrain"],)),
+            ("finetune", (material.corpora["finetune"], material.test)),
+        )
+    }
+    towers = material.towers
+    if towers["pretrain"] is towers["finetune"]:
+        both = _cached(
+            towers["finetune"], wanted["pretrain"] + wanted["finetune"], work / "features.npy", memory_limit, ranks
+        )
+        return {"pretrain": both, "finetune": both}
+    return {name: _cached(towers[name], wanted[name], root, memory_limit, ranks) for name in wanted}
+
+
+def _cached(tower: Encoder, paths: list[Path], root: Path, memory_limit: int, ranks: Ranks) -> FeatureCache:
+    distinct = list(dict.fromkeys(paths))
+    if ranks.world > 1:
+        memory_limit = 0  # one file for all ranks
+    if not ranks.first:
+        ranks.wait()
+    with progress(show=ranks.first) as bars:
+        bar = bars.add_task("features", total=len(distinct), note="")
+        found = cache_features(
+            tower, distinct, root=root, memory_limit=memory_limit, on_batch=lambda n: bars.update(bar, advance=n)
+        )
+    if ranks.first:
+        ranks.wait()
+    return found
