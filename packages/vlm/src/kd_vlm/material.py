@@ -111,9 +111,7 @@ def features_of(material: Material, root: Path, memory_limit: int, ranks: Ranks)
     }
     towers = material.towers
     if towers["pretrain"] is towers["finetune"]:
-        both = _cached(
-            towers["finetune"], wanted["pretrain"] + wanted["finetune"], work / "features.npy", memory_limit, ranks
-        )
+        both = _cached(towers["finetune"], wanted["pretrain"] + wanted["finetune"], root, memory_limit, ranks)
         return {"pretrain": both, "finetune": both}
     return {name: _cached(towers[name], wanted[name], root, memory_limit, ranks) for name in wanted}
 
