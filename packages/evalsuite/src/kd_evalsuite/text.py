@@ -38,7 +38,7 @@ _SPACES = re.compile(r"\s+")
 def letter(reply: str, choices: Sequence[str]) -> str | None:
     """The capital letter of the option that `reply` chooses (rules above), or None."""
     known = LETTERS[: len(choices)] or LETTERS
-    text = reply[:LIMIT].strip().strip("*_`\"'").strip()
+    text = _single(reply[:LIMIT]).strip().strip("*_`\"'").strip()
     if match := _ALONE.fullmatch(text):
         return _known(match[1], known)
     if match := _START.match(text):
@@ -50,6 +50,11 @@ def letter(reply: str, choices: Sequence[str]) -> str | None:
     if len(named) == 1:
         return named[0] if not [x for x in alone if x not in (named[0], "A", "I")] else None
     return alone[0] if len(alone) == 1 and not named and alone[0] not in "AI" else None
+
+
+def _single(text: str) -> str:
+    """Each run of white space as a newline, if it holds one, else a space: no pattern meets a run, all stay linear."""
+    return _SPACES.sub(lambda run: "\n" if "\n" in run[0] else " ", text)
 
 
 def _known(found: str, known: str) -> str | None:
