@@ -84,6 +84,14 @@ def test_the_report_is_written_and_names_every_model(project):
     assert "http://" not in page.replace("http://www.w3.org", "")
 
 
+def test_the_reports_metrics_and_plots_are_dvcs(project):
+    assert "answer.zero-shot top-1.difference" in dvc(project, "metrics", "show", "out/report/metrics.json")
+    dvc(project, "plots", "show", "-o", "out/plots")
+    page = (project / "out" / "plots" / "index.html").read_text()
+    assert "Gap_to_the_teacher" in page
+    assert len(list((project / "out" / "plots" / "static").glob("*.png"))) == 5
+
+
 def test_every_vlm_is_scored_on_all_sixteen_tasks(project):
     files = sorted((project / "out" / "eval").glob("*/scores.json"))
     assert len(files) == len(list((project / "refs" / "vlms").glob("*.json")))

@@ -9,6 +9,7 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from kd_analysis.gap import Gap
 from kd_analysis.rows import BLIND, Row
@@ -118,7 +119,7 @@ def task_grid(found: Sequence[Row], teachers: Sequence[str], chances: dict[str, 
     wide = 4
     lines = _lines_of_panels(tasks, wide)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, 1.5 * len(lines)), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 0.2 + 0.2 * math.ceil(len(found) / 4) + 1.5 * len(lines)), layout="constrained")
         panels = figure.subplots(len(lines), wide, squeeze=False, sharey=True)
         for line, some in enumerate(lines):
             for column in range(wide):
@@ -128,6 +129,8 @@ def task_grid(found: Sequence[Row], teachers: Sequence[str], chances: dict[str, 
                 else:
                     axes.set_visible(False)
             panels[line][0].set_ylabel(task_of(some[0]).group, fontsize=9, color=MUTED)
+        handles = [Patch(color=colour(row.role, row.teacher, teachers), label=row.label) for row in found]
+        figure.legend(handles=handles, loc="outside upper center", ncols=min(4, len(handles)))
         return figure
 
 

@@ -56,7 +56,9 @@ def csv_tables(found: Findings) -> dict[str, list[dict[str, Any]]]:
         "scores": _score_lines(found),
         "claims": [_claim_line(c) for c in every],
         "gaps": [
-            _claim_line(g.gap) | {"relative": g.relative, "relative_low": g.ratio.low, "relative_high": g.ratio.high}
+            {"label": f"{g.student}, {g.measure}"}
+            | _claim_line(g.gap)
+            | {"relative": g.relative, "relative_low": g.ratio.low, "relative_high": g.ratio.high}
             for g in found.gaps
         ],
         "cka": [asdict(r) for r in found.records],

@@ -64,8 +64,8 @@ def families_of(grid: Grid, configured: Mapping[str, Sequence[str]]) -> dict[str
     """
     if configured:
         for name, members in configured.items():
-            if missing := sorted(set(members) - set(grid.teachers)):
-                known = ", ".join(grid.teachers)
+            if missing := sorted(set(members) - {*grid.teachers, *grid.encoders}):
+                known = ", ".join(dict.fromkeys((*grid.teachers, *grid.encoders)))
                 raise ValueError(f"analysis.families.{name}: expected some of {known}; got {', '.join(missing)}.")
         return {name: tuple(members) for name, members in configured.items()}
     place = grid.main().place

@@ -142,7 +142,13 @@ def test_cka_from_images_to_the_file_with_every_control(tmp_path, params_file):
         pq.write_table(pa.table({"image": cells * 2}), tmp_path / "bench" / task / "test.parquet")
     student = save(tmp_path / "student-vit--large--kd", "vit", 1)
     teachers = [save(tmp_path / "teacher-large", "conv", 2), save(tmp_path / "teacher-small", "vit", 3)]
-    call = ["cka", "--params", params_file(benchmarks=str(tmp_path / "bench"), store=str(tmp_path / "store")), "--out", tmp_path / "out"]
+    call = [
+        "cka",
+        "--params",
+        params_file(benchmarks=str(tmp_path / "bench"), store=str(tmp_path / "store")),
+        "--out",
+        tmp_path / "out",
+    ]
     for teacher in teachers:
         call += ["--student", student, "--teacher", teacher]
     done = CliRunner().invoke(app, [str(a) for a in call])
@@ -152,7 +158,9 @@ def test_cka_from_images_to_the_file_with_every_control(tmp_path, params_file):
     assert {(r.task, r.n) for r in records} == {("gqa", 10), ("mmvp", 12)}
     own = next(r for r in records if r.relation == "own teacher" and r.task == "mmvp" and r.estimator == "debiased")
     assert own.low < own.value < own.high
-    state = Moments.load(tmp_path / "out" / "states" / "pooled" / "student-vit--large--kd--vs--teacher-large" / "mmvp.npz")
+    state = Moments.load(
+        tmp_path / "out" / "states" / "pooled" / "student-vit--large--kd--vs--teacher-large" / "mmvp.npz"
+    )
     assert linear_cka(state).value == own.value
 
     from kd_analysis import features
