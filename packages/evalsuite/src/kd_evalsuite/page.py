@@ -17,6 +17,7 @@ from kd_evalsuite.results import Result
 from kd_evalsuite.stats import normal_interval
 from kd_evalsuite.tasks import EVERY
 
+MOST_FLIPS = 400  # items of all tasks and pairs on which models differ; beyond that each shows fewer, at last none
 MOST_CATEGORIES = 30  # more are left out of a figure, the smallest first; the CSV has all
 
 
@@ -105,7 +106,7 @@ def find(
         common: Compare on what all models have, instead of refusing when something is missing.
         all_pairs: Every pair instead of every model against the first.
         n_worst: Items of each task to look at.
-        n_flips: Items of each task, pair and direction to look at.
+        n_flips: Items of each task, pair and direction to look at; fewer where these would be more than `MOST_FLIPS`.
         told: Called with what is being done.
 
     Raises:
@@ -115,12 +116,13 @@ def find(
     comparison = compare(results, tasks, how=how, common=common, all_pairs=all_pairs, told=told) if several else None
     aligned = comparison.tasks if comparison else _alone(results[0], tasks)
     labels = [r.label for r in results]
+    shown = min(n_flips, MOST_FLIPS // (2 * len(comparison.pairs) * len(aligned))) if comparison else 0
     flips: list[Flips] = []
     bad: list[Exhibit] = []
     for key, one in aligned.items():
         told(f"items of {key}")
         if comparison:
-            flips += find_flips(one, labels, comparison.pairs, looker, n_flips)
+            flips += find_flips(one, labels, comparison.pairs, looker, shown)
         bad += looker.look(one, worst(one)[:n_worst])
     remarks = tuple(alarm for r in results for alarm in alarms(r, [key for key in aligned if key in r.mains]))
     rows = tuple(_row(key, results, remarks, how.level) for key in aligned)

@@ -170,6 +170,16 @@ def test_a_page_has_the_tags_of_its_templates_whatever_names_and_replies_say(tmp
     assert page_of(tmp_path_factory.mktemp("hostile"), words) == ordinary
 
 
+def test_many_models_make_a_page_of_bounded_length(tmp_path):
+    for k in range(9):
+        rows = scored.rows("gqa", [float(i % 9 != k) for i in range(90)])
+        scored.write(tmp_path / f"m{k}", f"m{k}", {"gqa": rows})
+    report(tmp_path, "--all-pairs", "--flips", "50", "--worst", "3", out=tmp_path / "out")
+    flips = list(csv.DictReader((tmp_path / "out/flips.csv").open()))
+    assert 300 < len(flips) <= 400
+    assert len(list(csv.DictReader((tmp_path / "out/worst.csv").open()))) == 3
+
+
 # ---------------------------------------------------------------- thumbnails
 
 
