@@ -72,9 +72,16 @@ def run_command(
     )  # fmt: skip
     evaluated = params_from(params, overrides, asked)
     commands.run(
-        evaluated, model, out, zeroshot=tasks if tasks in opt.ZEROSHOT else None, classes=data, blind=blind, replace=replace,
-        shard=commands.shard_of(shard), dry_run=dry_run,
-    )  # fmt: skip
+        evaluated,
+        model,
+        out,
+        zeroshot=tasks if tasks in opt.ZEROSHOT else None,
+        classes=data,
+        blind=blind,
+        replace=replace,
+        shard=commands.shard_of(shard),
+        dry_run=dry_run,
+    )
 
 
 @app.command("predict")

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -10,7 +10,7 @@ from types import MappingProxyType
 from kd_evalsuite.asking import Asker, Question, Say
 from kd_evalsuite.data import TaskData
 from kd_evalsuite.items import DataError, Item
-from kd_evalsuite.models.base import Answerer, Described, Shown
+from kd_evalsuite.models.base import Answerer, Closing, Described, Shown
 from kd_evalsuite.predictions import PredictionFile, locked, missing, open_folder, read_predictions
 from kd_evalsuite.records import Failure, Manifest, Mode, ModelRef, TaskManifest
 from kd_evalsuite.sharding import Shard, write_run
@@ -96,7 +96,7 @@ def predict(
     """
     outcome, where = Outcome(), shard.folder(out) if shard else out
     asker: Asker | None = None
-    with locked(where):
+    with locked(where), _closing(outcome):
         open_folder(where, manifest, replace=replace)
         for task in tasks:
             items = shard.part(task.items, _digests) if shard else task.items
@@ -113,6 +113,15 @@ def predict(
                             outcome.failed += [(task.key, line) for line in lines if isinstance(line, Failure)]
                             advance(len(lines))
     return outcome
+
+
+@contextmanager
+def _closing(outcome: Outcome) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        if isinstance(outcome.model, Closing):
+            outcome.model.close()
 
 
 def _begin(load_model: Callable[[], Answerer], mode: Mode, size: int, where: Path, say: Say, outcome: Outcome) -> Asker:

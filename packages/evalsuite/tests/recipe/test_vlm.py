@@ -105,15 +105,20 @@ def test_a_prefix_lives_from_one_batch_to_the_next(folder, benchmark_root, monke
 
 def test_a_second_run_reads_features_of_the_first_and_encodes_no_image(folder, benchmark_root, tmp_path):
     requests = requests_of(benchmark_root, "mme_perception")
-    first = TransformersVlm(folder, features=tmp_path).answer(requests, 4)
+    first = TransformersVlm(folder, features=tmp_path)
+    replies = first.answer(requests, 4)
+    first.close()
     second = TransformersVlm(folder, features=tmp_path)
     second.model.model.vision_tower.forward = None
-    assert second.answer(requests, 4) == first
+    assert second.answer(requests, 4) == replies
+    assert len(list(tmp_path.rglob("shard-*.safetensors"))) == 1
 
 
 def test_a_damaged_feature_file_is_encoded_again(llava_folder, benchmark_root, tmp_path):
     requests = requests_of(benchmark_root, "mme_perception")
-    first = TransformersVlm(llava_folder, features=tmp_path).answer(requests, 4)
+    model = TransformersVlm(llava_folder, features=tmp_path)
+    first = model.answer(requests, 4)
+    model.close()
     for file in tmp_path.rglob("*.safetensors"):
         content = bytearray(file.read_bytes())
         content[-5] ^= 1

@@ -69,6 +69,13 @@ class Verifiable(Protocol):
 
 
 @runtime_checkable
+class Closing(Protocol):
+    """A model that has something to put away when nothing more is asked."""
+
+    def close(self) -> None: ...
+
+
+@runtime_checkable
 class Described(Protocol):
     """A model that says how it runs: which class, device, precision, and by which path it answers."""
 

@@ -18,8 +18,9 @@ from kd_evalsuite.images import decode
 from kd_evalsuite.items import DataError
 from kd_evalsuite.models.base import Reply, Request, Shown
 from kd_evalsuite.models.chat import Chat, Tokens
-from kd_evalsuite.models.features import FeatureFolder, Memory, encoder_digest, preprocessing_digest
+from kd_evalsuite.models.features import Memory
 from kd_evalsuite.models.greedy import Decoder, KeysValues, Prefixes
+from kd_evalsuite.models.vision_cache import VisionCache, about
 
 ENCODED_ONCE = {"llava", "fast_vlm"}  # families whose images all become one block of projected tokens
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -57,7 +58,9 @@ class TransformersVlm:
         self.decoder = Decoder(self.model, self.ends)
         self.memory = Memory()
         self._prefixes: Prefixes | None = None
-        self.disk = self._folder(features) if features and not self.why_plain else None
+        self.disk: VisionCache | None = None
+        if features and not self.why_plain:
+            self.disk = VisionCache(features, about(self.model, self.processor.image_processor), DTYPES[dtype])
 
     @property
     def how(self) -> dict[str, str]:
@@ -102,6 +105,11 @@ class TransformersVlm:
                 for row, option in zip(rows, self._best(start, texts, [requests[r] for r in rows]), strict=True):
                     best[row] = Reply(option, 0)
         return [best[row] for row in range(len(requests))]
+
+    def close(self) -> None:
+        """Write the features that are held for the disk."""
+        if self.disk:
+            self.disk.flush()
 
     def _best(
         self, start: list[KeysValues] | None, texts: Sequence[Tensor], requests: Sequence[Request]
@@ -184,22 +192,14 @@ class TransformersVlm:
             with _Inputs(self.model.model.multi_modal_projector, raw.append):
                 encoded = self.model.get_image_features(pixel_values=pixels)
             encoded = getattr(encoded, "pooler_output", encoded)
-            for image, row, before in zip(new, encoded, raw[0], strict=True):
-                found[image.sha256] = row
-                if self.disk:
-                    self.disk.write(image.sha256, before)
+            found |= {image.sha256: row for image, row in zip(new, encoded, strict=True)}
+            if self.disk:
+                self.disk.write({image.sha256: before for image, before in zip(new, raw[0], strict=True)})
         return [found[image.sha256] for image in images]
 
     def _projected(self, features: Tensor) -> Tensor:
         value: Tensor = self.model.model.multi_modal_projector(features.to(self.model.device, self.model.dtype)[None])
         return value[0]
-
-    def _folder(self, root: Path) -> FeatureFolder:
-        config = self.model.config
-        names = ("vision_feature_layer", "vision_feature_select_strategy")
-        read = {name: getattr(config, name, None) for name in names}
-        encoder = encoder_digest(self.model.model.vision_tower, config.vision_config.to_dict(), read)
-        return FeatureFolder(root, encoder, preprocessing_digest(self.processor.image_processor))
 
     # ------------------------------------------------------------ plain generate
 
