@@ -38,12 +38,12 @@ def alarms(result: Result, tasks: Sequence[str]) -> list[Alarm]:
 def _one_answer(score: Score) -> str:
     if score.top_answer_share < DEGENERATE:
         return ""
-    return f"gives the same answer to {score.top_answer_share:.1%} of the items"
+    return f"gives the same answer to {100 * score.top_answer_share:.3g} % of the items"
 
 
 def _unread(score: Score, asked: int) -> str:
     share = score.n_unparsed / asked
-    return f"no answer could be read from {share:.0%} of its replies" if share >= UNREAD else ""
+    return f"no answer could be read from {100 * share:.3g} % of its replies" if share >= UNREAD else ""
 
 
 def _chance(score: Score) -> str:

@@ -89,7 +89,7 @@ class Comparison:
         models: Labels, the first being the one that the others are held against.
         tasks: Aligned items by task.
         by_task: Differences on tasks, pair by pair.
-        by_group: On groups of tasks; empty where there is one group.
+        by_group: On groups of several tasks; empty where all tasks are in one group.
         averages: On the Average; empty where there is one task.
         alarms: About single models.
         left_out: Items of each task that not all models answered.
@@ -169,7 +169,7 @@ def compare(
         _difference(group, *named[pair], mine, how)
         for pair, some in counted.items()
         for group in groups
-        if (mine := [p for p in some if group_of(p.task) == group])
+        if len(mine := [p for p in some if group_of(p.task) == group]) > 1
     ]
     averages = [_difference(AVERAGE, *named[pair], some, how) for pair, some in counted.items() if len(some) > 1]
     return Comparison(

@@ -23,7 +23,7 @@ def comparison_view(found: Comparison) -> RenderableType:
         parts += [Text(), *(Text(line) for line in sentences(found, pair, names)), _table(found, pair, names)]
     if found.left_out:
         parts.append(Text("left out, not answered by all: " + _counted(found.left_out), style="yellow"))
-    parts += [Text(f"! {names[a.model]} on {title(a.task)} {a.says}", style="yellow") for a in found.alarms]
+    parts += [Text(f"! {names[a.model]} on {title(a.task)}: {a.says}", style="yellow") for a in found.alarms]
     return Group(*parts)
 
 
