@@ -49,7 +49,7 @@ def read_answers(path: Path) -> list[Answer]:
     """Every reply in a file (jsonl, json, tsv, csv, parquet), or in a folder of MME's `<category>.txt`.
 
     Raises:
-        DataError: If the file is missing or has no column of ids or of replies; the message lists what it has.
+        DataError: If the file is missing has no column of ids or of replies, or items failed.
     """
     if path.is_dir():
         return _mme_texts(path)
@@ -60,6 +60,13 @@ def read_answers(path: Path) -> list[Answer]:
     rows = READERS[path.suffix](path, False)
     if not rows:
         raise DataError(f"{path}: expected predictions, found none.")
+    failed = [row for row in rows if isinstance(row, dict) and row.get("error") and row.get("prediction") is None]
+    if failed:
+        first = f"{failed[0].get('id')}: {failed[0]['error']}"
+        raise DataError(
+            f"{path}: {len(failed)} of {len(rows)} items failed and have no reply, e.g. {first}. "
+            "They are asked again by evalsuite predict; a score counts every item."
+        )
     return [_answer(path, number, row) for number, row in enumerate(rows, start=1)]
 
 

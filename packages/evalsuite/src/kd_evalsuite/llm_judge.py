@@ -8,9 +8,6 @@ import contextlib
 import hashlib
 import json
 import os
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +18,7 @@ from kd_evalsuite.text import LIMIT, number
 
 Ask = Callable[[str], str]
 PROMPT_VERSION = "1"
+JUDGED_TOKENS = 64
 FORMS = {
     "integer": "one integer",
     "float": "one decimal number",
@@ -86,43 +84,22 @@ class Cache:
 
 
 def client(url: str, model: str) -> Ask:
-    """An OpenAI-compatible server as a judge: greedy, at most 64 new tokens, the key from OPENAI_API_KEY.
+    """An OpenAI-compatible server as a judge: greedy, at most `JUDGED_TOKENS` new tokens. Needs the extra `api`.
 
     Args:
-        url: Up to and without `/chat/completions`.
+        url: Of the interface, e.g. `http://127.0.0.1:8000/v1`.
         model: The server's name of the model.
 
     Raises:
-        DataError: If the url is not one of http or https; when asked, if the server refuses or does not answer thrice.
+        DataError: If there is no such server or model.
     """
+    from kd_evalsuite.models.base import Request
+    from kd_evalsuite.models.endpoint import Endpoint
+
     if not url.startswith(("http://", "https://")):
         raise DataError(f"Expected the judge as http://… or https://…, got {url!r}.")
-
-    def ask(prompt: str) -> str:
-        body = {"model": model, "messages": [{"role": "user", "content": prompt}], "temperature": 0, "max_tokens": 64}
-        request = urllib.request.Request(  # noqa: S310  # the scheme is checked above
-            f"{url.rstrip('/')}/chat/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
-        )
-        if key := os.environ.get("OPENAI_API_KEY"):
-            request.add_header("Authorization", f"Bearer {key}")
-        return _answered(request)
-
-    return ask
-
-
-def _answered(request: urllib.request.Request, tries: int = 3) -> str:
-    for attempt in range(1, tries + 1):
-        try:
-            with urllib.request.urlopen(request, timeout=60) as reply:  # noqa: S310
-                return str(json.loads(reply.read())["choices"][0]["message"]["content"] or "")
-        except urllib.error.HTTPError as error:
-            if attempt == tries or error.code not in (408, 429, 500, 502, 503, 504):
-                raise DataError(f"The judge at {request.full_url} refused: {error}.") from None
-        except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
-            if attempt == tries:
-                raise DataError(f"The judge at {request.full_url} did not answer: {error!r}.") from None
-        time.sleep(2.0 ** (attempt - 1))
-    raise AssertionError("unreachable")
+    server = Endpoint(url, model, concurrency=1)
+    return lambda prompt: server.answer([Request(prompt)], JUDGED_TOKENS)[0].text
 
 
 def judged(ask: Ask) -> Judge:

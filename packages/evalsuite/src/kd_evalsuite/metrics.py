@@ -69,8 +69,18 @@ class Metric:
     aggregate: Aggregate
 
 
+class NothingCountsError(DataError):
+    """No item counts for a metric, as for the accuracy over images where no question has one."""
+
+
 def items_mean(judged: Sequence[Judged]) -> Estimate:
-    """The mean over items; the error is clustered."""
+    """The mean over items; the error is clustered.
+
+    Raises:
+        NothingCountsError: If there are none.
+    """
+    if not judged:
+        raise NothingCountsError("No item counts for this metric.")
     scores = [j.verdict.score for j in judged]
     chance = mean([j.chance for j in judged]) if any(j.item.choices for j in judged) else None
     stderr = clustered_stderr(scores, [j.cluster for j in judged])

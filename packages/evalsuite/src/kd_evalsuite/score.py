@@ -9,7 +9,7 @@ from typing import Any
 from kd_evalsuite.average import average
 from kd_evalsuite.data import TaskData
 from kd_evalsuite.items import DataError, Item
-from kd_evalsuite.metrics import Estimate, Judge, Judged
+from kd_evalsuite.metrics import Estimate, Judge, Judged, Metric, NothingCountsError
 from kd_evalsuite.predictions import MANIFEST, dump, missing, read_manifest, read_predictions, write_whole
 from kd_evalsuite.records import Prediction, Score, Scores
 from kd_evalsuite.tasks import PROTOCOLS, TASKS, task_named
@@ -40,14 +40,9 @@ def score_task(data: TaskData, predictions: dict[str, Prediction], protocol: str
     if protocol not in PROTOCOLS:
         raise DataError(f"{data.key}: unknown protocol {protocol!r}; known: {', '.join(PROTOCOLS)}.")
     require_all(data, predictions, Path(f"{data.key}.jsonl"))
-    judged: dict[Judge, list[Judged]] = {}
-    estimates: list[tuple[str, Estimate]] = []
-    for metric in task.metrics_of(protocol):
-        if metric.judge not in judged:
-            judged[metric.judge] = judged_items(metric.judge, data.items, predictions)
-        estimates.append((metric.name, metric.aggregate(judged[metric.judge])))
+    estimates = estimated(task.metrics_of(protocol), data.items, predictions)
     version = version_of(data, protocol)
-    scores = tuple(_score(data.key, version, name, e, predictions) for name, e in estimates)
+    scores = tuple(_score(data.key, version, metric.name, e, predictions) for metric, e in estimates)
     main = estimates[0][1]
     rows = [
         {"task": data.key, "id": j.item.id, "cluster": j.cluster, **_read_of(j), "score": round(share, 6)}
@@ -77,6 +72,27 @@ def require_all(data: TaskData, predictions: Mapping[str, Prediction], path: Pat
 def version_of(data: TaskData, protocol: str) -> str:
     """What a score is comparable within: protocol, scorer, data."""
     return f"{protocol}-{task_named(data.key).scorer}+{data.sha256[:8]}"
+
+
+def estimated(
+    metrics: Sequence[Metric], items: Sequence[Item], predictions: Mapping[str, Prediction]
+) -> list[tuple[Metric, Estimate]]:
+    """Each metric with its estimate; one for which no item counts is left out, unless it is the main one.
+
+    Raises:
+        NothingCountsError: If no item counts for the main metric.
+    """
+    judged: dict[Judge, list[Judged]] = {}
+    found: list[tuple[Metric, Estimate]] = []
+    for metric in metrics:
+        if metric.judge not in judged:
+            judged[metric.judge] = judged_items(metric.judge, items, predictions)
+        try:
+            found.append((metric, metric.aggregate(judged[metric.judge])))
+        except NothingCountsError:
+            if not found:
+                raise
+    return found
 
 
 def judged_items(judge: Judge, items: Sequence[Item], predictions: Mapping[str, Prediction]) -> list[Judged]:

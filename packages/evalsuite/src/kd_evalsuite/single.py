@@ -16,7 +16,7 @@ from kd_evalsuite.errata import Corrected, correct, errata_of
 from kd_evalsuite.items import Item
 from kd_evalsuite.metrics import Estimate, Judge, Judged, Metric
 from kd_evalsuite.records import Prediction
-from kd_evalsuite.score import favourite, judged_items, require_all, version_of
+from kd_evalsuite.score import estimated, favourite, require_all, version_of
 from kd_evalsuite.tasks import prompts_of, task_named
 
 SCHEMA = "kd-score/1"
@@ -87,9 +87,7 @@ def report(replies: Replies, protocol: str, judges: Mapping[str, Judge] | None =
     prompts_of(protocol)
     task, given = task_named(replies.data.key), judges or {}
     metrics = [dataclasses.replace(m, judge=given.get(m.name, m.judge)) for m in task.metrics_of(protocol)]
-    judged = {m.judge: judged_items(m.judge, replies.data.items, replies.predictions) for m in metrics}
-    estimates = [(metric, metric.aggregate(judged[metric.judge])) for metric in metrics]
-    (main, first), *others = estimates
+    (main, first), *others = estimated(metrics, replies.data.items, replies.predictions)
     version = version_of(replies.data, protocol) + ("+errata" if replies.corrected else "")
     return {
         "schema": SCHEMA,
@@ -163,7 +161,6 @@ def _said(replies: Replies, limit: int) -> dict[str, Any]:
     return {
         "rows": len(some),
         "of_no_item": replies.unmatched,
-        "errors": sum(getattr(p, "error", None) is not None for p in some),
         "blank": sum(not p.prediction.strip() for p in some),
         "at_token_limit": sum(p.tokens >= limit for p in some),
     }

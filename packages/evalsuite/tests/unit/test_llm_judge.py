@@ -76,6 +76,10 @@ def server():
             if len(seen) > 1:
                 self.wfile.write(json.dumps({"choices": [{"message": {"content": "B"}}]}).encode())
 
+        def do_GET(self):
+            self.send_response(404)  # a server that does not list its models
+            self.end_headers()
+
         def log_message(self, *args):
             pass
 
@@ -86,8 +90,7 @@ def server():
     running.server_close()
 
 
-def test_a_server_is_asked_greedily_and_again_after_503(server, monkeypatch):
-    monkeypatch.setattr("kd_evalsuite.llm_judge.time.sleep", lambda seconds: None)
+def test_a_server_is_asked_greedily_and_again_after_503(server):
     url, seen = server
     assert client(url, "judge-1")("?") == "B"
     assert [path for path, _ in seen] == ["/v1/chat/completions"] * 2
@@ -96,8 +99,7 @@ def test_a_server_is_asked_greedily_and_again_after_503(server, monkeypatch):
         client("file:///etc/passwd", "m")
 
 
-def test_the_command_uses_the_cache_and_says_who_judged(server, benchmark_root, tmp_path, monkeypatch):
-    monkeypatch.setattr("kd_evalsuite.llm_judge.time.sleep", lambda seconds: None)
+def test_the_command_uses_the_cache_and_says_who_judged(server, benchmark_root, tmp_path):
     url, seen = server
     file = told(benchmark_root, "mathvista", tmp_path, lambda i: "I believe it is the green one, so that is it.")
     command = ["score", "--task", "mathvista", "--protocol", "official", "--predictions", str(file), "--json"]

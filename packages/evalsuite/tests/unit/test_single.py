@@ -182,6 +182,24 @@ def test_a_file_that_is_something_else_is_said_to_be(rows, message, benchmark_ro
         load_replies("gqa", tmp_path / "p.jsonl", benchmark_root)
 
 
+def test_a_run_with_failures_has_no_score(benchmark_root, tmp_path):
+    file = told(benchmark_root, "gqa", tmp_path)
+    lines = file.read_text().splitlines()
+    lines[4] = json.dumps({"id": "20000004", "error": "HTTP 500"})
+    file.write_text("\n".join(lines) + "\n")
+    with pytest.raises(DataError, match=r"1 of 12 items failed and have no reply, e\.g\. 20000004: HTTP 500"):
+        load_replies("gqa", file, benchmark_root)
+
+
+def test_a_metric_that_no_item_counts_for_is_left_out(tmp_path):
+    rows = [{"question": f"q{k}", "choices": ["x", "y"], "answer": 0, "image": None} for k in range(3)]
+    write_jsonl(tmp_path / "scienceqa/test.jsonl", rows)
+    file = told(tmp_path, "scienceqa", tmp_path)
+    assert report(load_replies("scienceqa", file, tmp_path), "paper")["metrics"] == []
+    with pytest.raises(DataError, match="No item counts"):
+        report(load_replies("scienceqa", file, tmp_path), "cambrian")  # which counts those with an image
+
+
 def test_a_reply_that_comes_twice_is_an_error(benchmark_root, tmp_path):
     file = told(benchmark_root, "gqa", tmp_path)
     file.write_text(file.read_text() + file.read_text().splitlines()[3] + "\n")
