@@ -1,10 +1,14 @@
-"""Figures as inline SVG, drawn by hand: equal data give equal bytes, and no library is needed. All text is escaped."""
+"""Figures as inline SVG, drawn by hand: equal data give equal bytes, and no library is needed. All text is
+escaped and has no control characters.
+"""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup, escape
+
+from kd_evalsuite.safe import one_line
 
 COLOURS = ("#1f5673", "#b5532a", "#3f7a4a", "#6d5091", "#a8862c", "#4a6f7c", "#9a4664", "#5a5f66")
 INK, MUTED, LINE, PALE = "#1d2329", "#6b7580", "#dfe3e6", "#eef1f3"
@@ -41,7 +45,7 @@ class _Svg:
     def __init__(self, width: float, height: float, title: str) -> None:
         self.parts = [
             f'<svg viewBox="0 0 {width:g} {height:g}" role="img" xmlns="http://www.w3.org/2000/svg">',
-            f"<title>{escape(title)}</title>",
+            f"<title>{escape(one_line(title))}</title>",
         ]
 
     def line(self, x1: float, y1: float, x2: float, y2: float, stroke: str, width: float = 1, dash: str = "") -> None:
@@ -64,7 +68,7 @@ class _Svg:
     def text(self, x: float, y: float, text: str, *, anchor: str = "start", fill: str = INK, weight: int = 400) -> None:
         self.parts.append(
             f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{fill}" font-size="12"'
-            f' font-weight="{weight}">{escape(text)}</text>'
+            f' font-weight="{weight}">{escape(one_line(text))}</text>'
         )
 
     def done(self) -> Markup:

@@ -85,7 +85,7 @@ def _write(found: Comparison, whole: dict[str, Any], flips: Sequence[Flips], out
 
 def _print(found: Comparison, flips: Sequence[Flips]) -> None:
     names = letters(found.models)
-    view.out.print(comparison_view(found))
+    view.out.print(comparison_view(found, view.out.width))
     for some in flips:
         if some.shown:
             head = f"{title(some.task)}: {names[some.better]} better than {names[some.other]} on {some.total}"

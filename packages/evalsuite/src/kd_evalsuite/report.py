@@ -114,6 +114,7 @@ def _model_line(page: Page, k: int) -> dict[str, Any]:
     if (result.folder / MANIFEST).is_file():
         manifest = read_manifest(result.folder)
         said.append(f"prompts {manifest.prompts}")
+        said += ["options compared by likelihood"] if manifest.mode == "loglikelihood" else []
         said += [f"about {manifest.limit} items a task"] if manifest.limit else []
     ref = result.scores.model
     return {"label": result.label, "ref": ref, "blind": result.scores.blind, "protocol": ", ".join(filter(None, said))}

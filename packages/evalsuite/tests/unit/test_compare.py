@@ -1,4 +1,5 @@
 import csv
+import io
 import json
 import shutil
 
@@ -11,7 +12,9 @@ from kd_evalsuite.data import load_all
 from kd_evalsuite.exhibits import flips, worst
 from kd_evalsuite.items import DataError
 from kd_evalsuite.results import find_folders, read_results, told_apart
+from kd_evalsuite.view_compare import comparison_view
 from kd_evalsuite.words import letters, p_value, sentences, signed
+from rich.console import Console
 from typer.testing import CliRunner
 
 from packages.evalsuite.tests.helpers import scored
@@ -228,6 +231,16 @@ def test_compare_prints_tables_words_and_flips(pair):
     for said in ("A vlm-a", "B ahead", "not resolvable", "detectable", "GQA: B better than A on", "“<b>reply"):
         assert said in text
     assert "\x1b" not in done.output
+
+
+@pytest.mark.parametrize("width", [80, 106, 200])
+def test_nothing_is_cut_off_on_a_narrow_terminal(pair, width):
+    stream = io.StringIO()
+    Console(file=stream, width=width).print(comparison_view(compare(read_results(pair), how=FAST), width))
+    assert "…" not in stream.getvalue()
+    assert "B ahead" in stream.getvalue()
+    assert ("detectable" in stream.getvalue()) == (width >= 106)
+    assert max(map(len, stream.getvalue().splitlines())) <= width
 
 
 def test_compare_writes_markdown_csv_and_json_twice_the_same(pair, tmp_path):
