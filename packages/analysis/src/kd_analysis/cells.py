@@ -21,17 +21,36 @@ Cells = Float[np.ndarray, "n c d"]
 
 
 def group_states(blocks: Iterable[tuple[Cells, Cells]]) -> list[Moments]:
-    """The moments of each block of images, every cell a row.
+    """The moments of each block of images, every cell a row; the finer grid is averaged to the coarser one.
 
     Raises:
-        ValueError: If the two sides have other numbers of cells.
+        ValueError: If a side's cells do not stand in a square.
     """
     states = []
     for x, y in blocks:
-        if x.shape[:2] != y.shape[:2]:
-            raise ValueError(f"Expected the same cells on both sides, got {x.shape[1]} and {y.shape[1]} an image.")
+        edge = min(_edge(x), _edge(y))
+        x, y = _averaged(x, edge), _averaged(y, edge)
         states.append(moments([(x.reshape(-1, x.shape[2]), y.reshape(-1, y.shape[2]))]))
     return states
+
+
+def _edge(x: Cells) -> int:
+    edge = math.isqrt(x.shape[1])
+    if edge * edge != x.shape[1]:
+        raise ValueError(f"Expected cells of a square grid, got {x.shape[1]} an image.")
+    return edge
+
+
+def _averaged(x: Cells, edge: int) -> Cells:
+    """The means over `edge` x `edge` windows, which overlap where the grid does not divide."""
+    n, cells, d = x.shape
+    size = math.isqrt(cells)
+    if size == edge:
+        return x
+    grid = x.reshape(n, size, size, d)
+    windows = [slice(i * size // edge, -(-(i + 1) * size // edge)) for i in range(edge)]
+    pooled = [grid[:, rows, columns].mean(axis=(1, 2)) for rows in windows for columns in windows]
+    return np.stack(pooled, axis=1)
 
 
 def cell_cka(states: Sequence[Moments], n_images: int, estimator: str, level: float = 0.95) -> Similarity:

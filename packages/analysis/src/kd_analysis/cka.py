@@ -65,7 +65,7 @@ def is_dead(one: Own, estimator: str = "biased") -> bool:
 
 
 def _hsic(joint: Joint, n: int, A: float, B: float, estimator: str) -> float:
-    square = float(np.vdot(joint.m, joint.m))
+    square = joint.square
     return square if estimator == "biased" else float(_unbiased(square, n, joint.ab, A, B))
 
 
@@ -89,7 +89,7 @@ def left_out(joint: Joint, n: int, x: Own, y: Own, u: Rows, v: Rows) -> dict[str
     k, A, B = n / (n - 1), x.total, y.total
     a, b = np.einsum("nd,nd->n", u, u), np.einsum("nd,nd->n", v, v)
     through = np.einsum("nd,nd->n", u @ joint.m, v)
-    square = float(np.vdot(joint.m, joint.m)) - 2 * k * through + k**2 * a * b
+    square = joint.square - 2 * k * through + k**2 * a * b
     fourth = (
         joint.ab
         + 2 / (n - 1) * (v @ joint.av + u @ joint.bu)

@@ -173,16 +173,18 @@ def _show(records: Sequence["Record"], level: float) -> None:
 
     from rich.table import Table
 
+    from kd_analysis.names import parse
     from kd_analysis.similarity import mean_over_tasks
 
-    table = Table("student", "teacher", "relation", "tap", "estimator", "CKA", "interval", "images", box=None)
+    table = Table("relation", "student", "teacher", "tap", "estimator", "CKA", "+-", "images", box=None)
     groups: dict[tuple[str, str, str, str, str], list[Record]] = {}
     for r in records:
-        groups.setdefault((r.student, r.teacher, r.relation, r.tap, r.estimator), []).append(r)
+        label = r.relation, parse(r.student).label, parse(r.teacher).label, r.tap, r.estimator
+        groups.setdefault(label, []).append(r)
     for key, some in groups.items():
         value, se = mean_over_tasks(some)
         half = NormalDist().inv_cdf(0.5 + level / 2) * se
-        table.add_row(*key, f"{value:.3f}", f"{value - half:.3f} to {value + half:.3f}", str(sum(r.n for r in some)))
+        table.add_row(*key, f"{value:.3f}", f"{half:.3f}", str(sum(r.n for r in some)))
     view.out.print(table)
 
 

@@ -6,7 +6,6 @@ Source: Kriegeskorte et al. 2008 (RSA), Szekely et al. 2007 (distance correlatio
 import math
 
 import numpy as np
-from scipy.stats import pearsonr, spearmanr
 
 from kd_analysis.cka import Similarity
 from kd_analysis.gram import kernel_cka, squared_distances
@@ -31,6 +30,8 @@ def rsa(x: Rows, y: Rows, distance: str = "correlation", compare: str = "spearma
         raise ValueError(
             f"Expected correlation or euclidean and spearman or pearson, got {distance!r} and {compare!r}."
         )
+    from scipy.stats import pearsonr, spearmanr  # slow to import
+
     n = len(x)
     if n < 3 or len(y) != n:
         return Similarity(math.nan, n, f"RSA needs at least 3 images on both sides, got {n} and {len(y)}")

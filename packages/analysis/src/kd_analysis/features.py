@@ -51,7 +51,7 @@ def extract(
     keep: Keep,
     *,
     device: str = "cpu",
-    batch: int = BATCH,
+    batch: int | None = None,
     on_batch: Callable[[int], None] = lambda done: None,
 ) -> None:
     """Read every encoder at its taps, in float32 (no TF32).
@@ -62,7 +62,7 @@ def extract(
         pictures: Id and RGB image, each once.
         keep: Told (name, tap, ids, rows) for each batch.
         device: Of torch.
-        batch: Images at a time.
+        batch: Images at a time; `BATCH` if not given.
         on_batch: Told after each batch how many (encoder, image) pairs it did.
     """
     looks: dict[str, list[str]] = {}
@@ -71,7 +71,7 @@ def extract(
         looks.setdefault(encoders[name].look, []).append(name)
     prepare = {look: encoders[names[0]].prepare() for look, names in looks.items()}
     with ThreadPoolExecutor() as pool, torch.backends.cudnn.flags(allow_tf32=False):
-        for some in _batches(pictures, batch):
+        for some in _batches(pictures, batch or BATCH):
             for look, names in looks.items():
                 asked = {n: [i for i, _ in some if any(i in ids for ids in wanted[n].values())] for n in names}
                 needed = {i for ids in asked.values() for i in ids}

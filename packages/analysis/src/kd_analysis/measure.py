@@ -5,8 +5,11 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 
+from threadpoolctl import threadpool_limits
+
 from kd_analysis import folders, tracking
 from kd_analysis.comparing import Comparison, Pair, compare
+from kd_analysis.images import Pictures
 from kd_analysis.library import Encoders, Library, Told, described, pictures_of
 from kd_analysis.moments import Moments
 from kd_analysis.names import parse
@@ -21,6 +24,8 @@ from kd_analysis.similarity import (
     write_records,
 )
 from kd_analysis.store import Store
+
+SMALL = 2048  # images of a task
 
 
 def discovered(refs: Path) -> tuple[list[str], list[str]]:
@@ -121,19 +126,20 @@ def measure(
     found = Comparison([], [], [])
     for number, tap in enumerate(taps):
         start = number * len(base) * len(pictures.tasks)
-        one = compare(
-            at[tap],
-            library.shelves,
-            pictures.tasks,
-            tap=tap,
-            estimators=estimators,
-            level=level,
-            sha256=sha256,
-            measures=measures,
-            seed=seed,
-            keep=_saver(out / "states" / tap.replace(":", "-")),
-            on_pair=lambda done, start=start: told("pairs", start + done, total),  # type: ignore[misc]
-        )
+        with threadpool_limits(_blas_threads(pictures), user_api="blas"):
+            one = compare(
+                at[tap],
+                library.shelves,
+                pictures.tasks,
+                tap=tap,
+                estimators=estimators,
+                level=level,
+                sha256=sha256,
+                measures=measures,
+                seed=seed,
+                keep=_saver(out / "states" / tap.replace(":", "-")),
+                on_pair=lambda done, start=start: told("pairs", start + done, total),  # type: ignore[misc]
+            )
         found.records.extend(one.records)
         found.measured.extend(one.measured)
         found.differences.extend(one.differences)
@@ -144,6 +150,11 @@ def measure(
     (out / "images.json").write_text(json.dumps(described(pictures), indent=1) + "\n")
     write_records(out / "cka.json", found.records)
     return found
+
+
+def _blas_threads(pictures: Pictures) -> int | None:
+    """One thread where products are small: more of them wait for each other for longer than they multiply."""
+    return 1 if max(map(len, pictures.tasks.values())) < SMALL else None
 
 
 def _saver(folder: Path) -> Callable[[Pair, str, Moments], None]:

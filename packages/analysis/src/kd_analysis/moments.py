@@ -9,6 +9,7 @@ Source: Song et al. 2012 (what the unbiased HSIC needs), Chan et al. 1979 and Pe
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -30,6 +31,11 @@ class Joint:
     av: Vector  # of a v
     bu: Vector  # of b u
     ab: float
+
+    @cached_property
+    def square(self) -> float:
+        """|m|^2."""
+        return float(np.einsum("xy,xy->", self.m, self.m))
 
     def __add__(self, other: "Joint") -> "Joint":
         return Joint(self.m + other.m, self.av + other.av, self.bu + other.bu, self.ab + other.ab)
@@ -61,7 +67,7 @@ class Own:
     mean: Vector
     joint: Joint
 
-    @property
+    @cached_property
     def total(self) -> float:
         """The sum of squared distances from the mean."""
         return float(np.trace(self.joint.m))

@@ -24,7 +24,7 @@ def procrustes(m: Moments) -> Similarity:
 
 def participation_ratio(own: Own) -> float:
     """(tr M)^2 / |M|^2: how many directions carry the variance, in [1, d]; NaN for features that do not vary."""
-    square = float(np.vdot(own.joint.m, own.joint.m))
+    square = own.joint.square
     return own.total**2 / square if square > 0 else math.nan
 
 

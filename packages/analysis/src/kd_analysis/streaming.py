@@ -10,7 +10,7 @@ from kd_analysis.moments import Blocks, Joint, Matrix, Moments, Own, Rows, Vecto
 
 CHUNK = 1024  # rows multiplied at a time; shorter blocks are gathered first
 # Where float32 products would cost digits of CKA, or gain no time, rows are multiplied in float64:
-SMALL = 100  # fewer rows or columns
+ROWS, COLUMNS = 512, 100  # fewer
 RANGE = (1e-24, 1e24)  # largest |u|^2 outside it: they would vanish or overflow
 NEAR = 100.0  # a chunk farther from the pilot, squared and in variances of the chunk
 SHARE = 1 / 32  # one column with more of the spread: few entries, and their rounding, decide
@@ -118,7 +118,12 @@ class _Part:
 
 def _single(rows: Rows, u: Rows, a: Vector) -> bool:
     """Whether float32 products of these rows keep nine digits of CKA."""
-    if rows.dtype == np.float64 or min(rows.shape) < SMALL or not RANGE[0] < float(a.max()) < RANGE[1]:
+    if (
+        rows.dtype == np.float64
+        or len(rows) < ROWS
+        or rows.shape[1] < COLUMNS
+        or not RANGE[0] < float(a.max()) < RANGE[1]
+    ):
         return False
     spread, drift = np.einsum("nd,nd->d", u, u), u.mean(axis=0)
     total, gap = float(spread.sum()) / len(u), float(drift @ drift)

@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pytest
 from kd_analysis import measures
+from kd_analysis.cells import _averaged
 from kd_analysis.comparing import Features, Pair, compare
 from kd_analysis.gram import gram_cka
 from kd_analysis.library import Encoders
@@ -190,3 +191,11 @@ def test_cells_of_an_image_are_left_out_together():
     assert found.value == pytest.approx(gram_cka(*rows), abs=1e-12)
     assert found.se == pytest.approx(np.sqrt(29 / 30 * ((left - left.mean()) ** 2).sum()), abs=1e-12)
     assert (found.n, found.z) == (30, None)
+
+
+def test_a_finer_grid_of_cells_is_averaged_as_torch_does():
+    torch = pytest.importorskip("torch")
+    x = np.random.default_rng(0).standard_normal((3, 49, 5))
+    grid = torch.from_numpy(x).transpose(1, 2).unflatten(2, (7, 7))
+    expected = torch.nn.functional.adaptive_avg_pool2d(grid, 4).flatten(2).transpose(1, 2).numpy()
+    np.testing.assert_allclose(_averaged(x, 4), expected, atol=1e-12)
