@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kd_evalsuite.cli import app
 from kd_evalsuite.data import load_all
-from kd_evalsuite.items import Picture
+from kd_evalsuite.items import DataError, Picture
 from kd_evalsuite.predict import manifest_of
 from kd_evalsuite.predictions import open_folder
 from kd_evalsuite.records import ModelRef, Prediction
@@ -236,3 +236,11 @@ def test_files_outside_the_data_folder_are_not_shown(tmp_path):
             shown.uri(Picture(path=path))
     with pytest.raises(ThumbnailError, match="not found"):
         shown.uri(Picture(path=tmp_path / "data/gqa/gone.png"))
+
+
+def test_a_question_that_names_an_image_outside_its_folder_is_refused(tmp_path):
+    (tmp_path / "secret.jpg").write_bytes(benchmarks.png(1))
+    row = {"id": "1", "imageId": "../../secret", "question": "q", "answer": "a"}
+    benchmarks.write_jsonl(tmp_path / "data/gqa/testdev.jsonl", [row])
+    with pytest.raises(DataError, match="inside"):
+        load_all(tmp_path / "data", ["gqa"])

@@ -6,7 +6,7 @@ Hudson and Manning, GQA, CVPR 2019.
 from pathlib import Path
 
 from kd_evalsuite import judges
-from kd_evalsuite.items import Item, Picture, base_of, picture_of
+from kd_evalsuite.items import Item, Picture, picture_of
 from kd_evalsuite.metrics import Metric, items_mean
 from kd_evalsuite.protocols import cambrian, lmms, vlmevalkit
 from kd_evalsuite.tables import data_files, read_rows
@@ -26,9 +26,8 @@ def read(folder: Path, pictures: bool) -> list[Item]:
     items = []
     for row in rows:
         name = str(row["imageId"])
-        picture = images.get(name) or picture_of(row.get("image"), folder)
-        if picture is None:
-            picture = Picture(path=base_of(folder) / "images" / f"{name}.jpg") if pictures else Picture()
+        shown = row.get("image") or (f"images/{name}.jpg" if pictures else None)
+        picture = images.get(name) or picture_of(shown, folder) or Picture()
         items.append(
             Item(
                 id=str(row["id"]),
