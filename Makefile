@@ -13,7 +13,7 @@ export WDS_SECURE = 1
 export HF_HUB_OFFLINE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults lint check ui clean wheels docs study real constraints
+.PHONY: help setup demo test faults lint check ui clean wheels docs study real plan constraints
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -58,6 +58,9 @@ docs: setup ## the documentation as pages, in site/
 
 study: setup ## distillation over seeds and student architectures (up to an hour)
 	@$(BIN)/python -m pipeline.study $(if $(JOBS),--jobs $(JOBS))
+
+plan: setup ## cells of a study, what is done, GPU hours and disk: make plan STUDY=paper
+	@$(BIN)/python -m pipeline.plan $(STUDY)
 
 real: setup ## the same stages on real data, where that is present
 	@$(BIN)/python -m real

@@ -41,6 +41,22 @@ def fetch(
 
 
 @app.command(
+    epilog="Example: distill adopt ViT-T-16.pt --architecture vit-t-16 --name student-vit-t-16--clip-b16--released"
+)
+def adopt(
+    weights: Annotated[Path, typer.Argument(help="A file of weights: .safetensors, or torch's, of tensors alone.")],
+    architecture: Annotated[str, typer.Option(help="By name, or the path of a JSON file.")],
+    name: Annotated[str, typer.Option(help="Registered name of the model.")],
+    out: Out = Path("models/adopted"),
+) -> None:
+    """Take weights that somebody published as a file, as a model folder; then `distill register` it."""
+    with errors():
+        from kd_distill.adopt import adopt as take
+
+        typer.echo(str(take(weights, architecture, name, out)))
+
+
+@app.command(
     epilog="Example: distill doctor models:/teacher-clip-l14    (a bare clip-l14 checks its construction alone)"
 )
 def doctor(

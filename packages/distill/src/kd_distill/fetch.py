@@ -112,14 +112,17 @@ def _differences(stated: Mapping[str, Any], expected: Mapping[str, Any], at: str
 
 
 def _weights(source: Path, model: models.Clip) -> dict[str, Tensor]:
+    for name in (models.WEIGHTS, PICKLED):
+        if (source / name).is_file():
+            return read_weights(source / name, model)
+    raise FileNotFoundError(f"Expected {models.WEIGHTS} or {PICKLED} in {source}, found neither.")
+
+
+def read_weights(file: Path, model: models.Clip) -> dict[str, Tensor]:
+    """The tensors of a file of weights, scalars in the shape that `model` has them."""
     from safetensors.torch import load_file
 
-    if (source / models.WEIGHTS).is_file():
-        weights = load_file(str(source / models.WEIGHTS))
-    elif (source / PICKLED).is_file():
-        weights = _unpickled(source / PICKLED)
-    else:
-        raise FileNotFoundError(f"Expected {models.WEIGHTS} or {PICKLED} in {source}, found neither.")
+    weights = load_file(str(file)) if file.suffix == ".safetensors" else _unpickled(file)
     own = model.state_dict()
     return {n: w.reshape(own[n].shape) if n in SCALARS and n in own else w for n, w in weights.items()}
 

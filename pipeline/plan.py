@@ -1,0 +1,168 @@
+"""`make plan STUDY=paper`: the cells of a study, which are done, and what the others cost. Touches no data.
+
+GPU hours are operations over (peak x share used). A distilled pair costs the student's step and, where its teacher runs
+live, the teacher's forward pass. A conversation of T tokens costs the tower's forward pass, 4 N T operations for a
+language model of N parameters that stays frozen (forward, and gradients of activations) or has adapters, and 6 N T for
+one that is trained.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).resolve().parent.parent
+WEIGHT = 4  # bytes
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One cell: its kind, whether its model folder is there, the operations that it takes, the bytes that it leaves."""
+
+    kind: str
+    name: str
+    done: bool
+    operations: float
+    share: float
+    size: float
+
+
+def read(file: Path) -> Any:
+    """A YAML file, in the dialect that DVC and the commands read."""
+    return YAML(typ="safe").load(file)
+
+
+def distilled(params: Any, costs: Any, models: Path) -> Iterator[Planned]:
+    """The students of a study."""
+    for name, cell in params["distill"]["distilled"].items():
+        recipe = params["distill"]["recipes"][cell["recipe"]]
+        student = costs["students"][cell["id"]]
+        teacher = costs["teachers"][cell["teacher"].removeprefix("teacher-")]
+        pairs = costs["pairs"][recipe.get("mix") or "cc12m"] * recipe["epochs"]
+        live = teacher if recipe.get("teacher_mode") == "online" else 0.0
+        encoders = 1 + len(recipe.get("export_epochs", []))
+        there = any((models / group / name).exists() for group in ("distilled", "schedules"))
+        yield Planned(
+            "student",
+            name,
+            there,
+            pairs * (student["step"] + live) * 1e9,
+            costs["gpu"]["used"]["distill"],
+            encoders * student["parameters"] * WEIGHT,
+        )
+
+
+def encoder_of(name: str, costs: Any) -> str:
+    """The architecture inside a VLM's name, `vlm-<encoder>--<lm>--<recipe>`: the part that the costs know."""
+    middle = name.removeprefix("vlm-").split("--")[0]
+    own = middle.removeprefix("teacher-") if middle.startswith("teacher-") else middle.removeprefix("student-")
+    return next(known for known in sorted(costs["encoders"], key=len, reverse=True) if own.startswith(known))
+
+
+def conversational(params: Any, costs: Any, models: Path) -> Iterator[Planned]:
+    """The VLMs of a study."""
+    for name, cell in params["vlm"]["cells"].items():
+        encoder, lm = costs["encoders"][encoder_of(name, costs)], costs["language_models"][name.split("--")[1]]
+        parameters = lm["body"] + lm["head"]
+        operations = 0.0
+        for stage, (samples, text) in costs["conversations"][cell["recipe"]].items():
+            trained = stage == "finetune" and cell["recipe"] != "bunny-paper"  # Bunny trains adapters
+            tokens = encoder["tokens"] + text
+            operations += samples * (encoder["forward"] * 1e9 + (6 if trained else 4) * parameters * tokens)
+        there = any((models / group / name).exists() for group in ("vlms", "bunny"))
+        yield Planned("VLM", name, there, operations, costs["gpu"]["used"]["vlm"], parameters * WEIGHT)
+
+
+def problems(params: Any) -> list[str]:
+    """Where a study's parameters contradict themselves in the ways that the paper's do."""
+    from kd_distill.teachers import TEACHERS
+
+    found = []
+    for ours, label in params.get("analysis", {}).get("names", {}).items():
+        if ours in TEACHERS and _letters(label) not in _letters(TEACHERS[ours].label):
+            found.append(f"analysis.names: {ours} is {TEACHERS[ours].label}, not {label}; are two names swapped?")
+    for name, cell in params.get("vlm", {}).get("cells", {}).items():
+        encoder = Path(cell["encoder"]).stem.replace("--", "-")
+        parts = name.removeprefix("vlm-").split("--")
+        if parts[0] != encoder:
+            found.append(f"vlm.cells.{name}: its name says the encoder {parts[0]}, its reference says {encoder}")
+        if parts[-1] != cell["recipe"]:
+            found.append(f"vlm.cells.{name}: its name says the recipe {parts[-1]}, the cell says {cell['recipe']}")
+        lm = cell["lm"].rpartition("/")[2].replace(".", "-")
+        if parts[1] != lm:
+            found.append(f"vlm.cells.{name}: its name says the language model {parts[1]}, the cell says {lm}")
+    return found
+
+
+def _letters(text: str) -> str:
+    return "".join(c for c in text.lower() if c.isalnum())
+
+
+def plan(study: Path, models: Path) -> list[Planned]:
+    """All cells of the parameter files of a study.
+
+    Raises:
+        ValueError: If they contradict themselves.
+    """
+    costs = read(study / "costs.yaml")
+    cells: list[Planned] = []
+    for file in sorted(study.rglob("params.yaml")):
+        params = read(file)
+        if wrong := problems(params):
+            raise ValueError(f"{file}: " + "\n  ".join(wrong))
+        cells += distilled(params, costs, models) if "distill" in params else []
+        cells += conversational(params, costs, models) if "vlm" in params else []
+    return cells
+
+
+def hours(cell: Planned, tflops: float) -> float:
+    """Of one GPU of that peak."""
+    return cell.operations / (tflops * 1e12 * cell.share) / 3600
+
+
+def show(cells: list[Planned], gpu: Any) -> None:
+    """A line a cell, then the sums."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("", box=None)
+    table.add_column("cell", overflow="fold")
+    table.add_column(f"{gpu['name']} hours", justify="right")
+    table.add_column("GB", justify="right")
+    for cell in cells:
+        state = "done" if cell.done else "to run"
+        table.add_row(state, cell.name, f"{hours(cell, gpu['tflops']):,.1f}", f"{cell.size / 1e9:.2f}")
+    Console().print(table)
+    for kind in dict.fromkeys(cell.kind for cell in cells):
+        left = [cell for cell in cells if cell.kind == kind and not cell.done]
+        total = sum(hours(cell, gpu["tflops"]) for cell in left)
+        disk = sum(cell.size for cell in left) / 1e9
+        of = sum(cell.kind == kind for cell in cells)
+        print(f"{len(left)} of {of} {kind}s to run: {total:,.0f} {gpu['name']} hours, {disk:,.0f} GB")
+
+
+def main() -> int:
+    """Read the study, refuse contradictions, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", help="a folder of studies/ that has costs.yaml")
+    name = parser.parse_args().study
+    study = ROOT / "studies" / name
+    if not (study / "costs.yaml").is_file():
+        known = ", ".join(sorted(p.parent.name for p in ROOT.glob("studies/*/costs.yaml")))
+        print(f"Expected a study with costs.yaml in studies/{name}; there are: {known}.", file=sys.stderr)
+        return 2
+    try:
+        cells = plan(study, ROOT / "models" / name)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    show(cells, read(study / "costs.yaml")["gpu"])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,101 @@
+"""The plan of the paper's study: cells are the paper's rows, costs follow their formula, contradictions are refused."""
+
+import csv
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from kd_analysis.data import __file__ as data
+
+from pipeline import plan
+
+ROOT = Path(__file__).resolve().parents[1]
+STUDY = ROOT / "studies" / "paper"
+PARAMS, BUNNY = (plan.read(STUDY / file) for file in ("params.yaml", "bunny/params.yaml"))
+COSTS = plan.read(STUDY / "costs.yaml")
+OURS = {label: name for name, label in PARAMS["analysis"]["names"].items()} | {
+    "Qwen2-0.5B": "Qwen2-0-5B",
+    "SmolLM-360M": "SmolLM-360M",
+    "CLIP-KD-ViT-T": "released",
+}
+RECIPES = {"CLIP-KD": "clip-kd", "MSE": "mse", "ICL": "icl", "KL": "kl"}
+MIXES = {"CC12M": "", "CC12M + Bunny Pretrain": "-bunny", "CC12M + TinyLLaVA Pretrain": "-llava"}
+
+
+def paper_rows(table: str) -> list[dict[str, str]]:
+    rows = csv.DictReader((Path(data).parent / "paper.csv").open())
+    return [row for row in rows if row["table"] == table and row["task"] == "average" and row["framework"]]
+
+
+def cell_of(row: dict[str, str]) -> str:
+    """The name of the VLM that stands for a row of the paper."""
+    recipe = {"TinyLLaVA": "tinyllava-paper", "Bunny": "bunny-paper"}[row["framework"]]
+    if row["teacher"] == "CLIP-KD-ViT-T":
+        encoder = "student-vit-t-16-clip-b16-released"
+    elif not row["student"]:
+        encoder = f"teacher-{OURS[row['teacher']]}"
+    else:
+        loss = RECIPES[row["loss"] or "CLIP-KD"] + MIXES[row["dataset"] or "CC12M"]
+        encoder = f"student-{OURS[row['student']]}-{OURS[row['teacher']]}-{loss}"
+    return f"vlm-{encoder}--{OURS[row['llm']]}--{recipe}"
+
+
+@pytest.mark.parametrize(("table", "rows"), [("Table 1", 24), ("Table 2", 22), ("Table 4", 20), ("Table 5", 6)])
+def test_every_row_of_the_papers_tables_has_its_cell(table, rows):
+    wanted = {cell_of(row) for row in paper_rows(table)}
+    assert len(wanted) == rows
+    assert wanted <= set(PARAMS["vlm"]["cells"]) | set(BUNNY["vlm"]["cells"])
+
+
+def test_every_cell_is_of_a_row_or_of_figure_three():
+    rows = {cell_of(row) for table in (1, 2, 4, 5) for row in paper_rows(f"Table {table}")}
+    others = (set(PARAMS["vlm"]["cells"]) | set(BUNNY["vlm"]["cells"])) - rows
+    assert Counter("clip-kd-96" in name for name in others) == {True: 24}
+
+
+def test_every_student_that_a_vlm_reads_is_trained():
+    students = set(PARAMS["distill"]["distilled"])
+    assert set(PARAMS["study"]["students"]) | set(PARAMS["study"]["schedules"]) == students
+    read = {Path(cell["encoder"]).stem for cell in PARAMS["vlm"]["cells"].values()}
+    exported = {f"{name}-e{epoch}" for name in PARAMS["study"]["schedules"] for epoch in range(8, 96, 8)}
+    released = {"student-vit-t-16--clip-b16--released"}
+    assert {name for name in read if name.startswith("student-")} == students | exported | released
+
+
+def test_both_parameter_files_are_accepted_by_the_packages_that_read_them():
+    from kd_analysis.config import AnalysisParams
+    from kd_distill.config import DistillParams
+    from kd_distill.params import load_section
+    from kd_evalsuite.config import EvalParams
+    from kd_vlm.config import Section
+
+    file = STUDY / "params.yaml"
+    assert len(load_section(file, "distill", DistillParams, []).distilled) == 32
+    assert len(load_section(file, "vlm", Section, []).cells) == 77
+    assert len(load_section(STUDY / "bunny" / "params.yaml", "vlm", Section, []).cells) == 12
+    assert load_section(file, "evalsuite", EvalParams, []).protocol == "paper"
+    assert load_section(file, "analysis", AnalysisParams, []).families["DFN"] == ("dfn-b16", "dfn-l14")
+
+
+def test_the_costs_of_two_cells_by_hand(tmp_path):
+    (tmp_path / "distilled" / "student-vit-t-16--clip-b16--kl").mkdir(parents=True)
+    cells = {cell.name: cell for cell in plan.plan(STUDY, tmp_path)}
+    student = cells["student-vit-t-16--clip-b16--clip-kd"]
+    assert student.operations == pytest.approx(9e6 * 32 * (17.8 + 41.1) * 1e9)
+    assert plan.hours(student, 312) == pytest.approx(100.7, abs=0.1)
+    vlm = cells["vlm-student-vit-t-16-clip-b16-clip-kd--Qwen2-0-5B--tinyllava-paper"]
+    by_hand = 558_128 * (2.5e9 + 4 * 494.03e6 * 216) + 665_298 * (2.5e9 + 6 * 494.03e6 * 416)
+    assert vlm.operations == pytest.approx(by_hand)
+    assert not student.done
+    assert cells["student-vit-t-16--clip-b16--kl"].done
+
+
+def test_the_swaps_that_the_paper_has_are_refused():
+    names = PARAMS["analysis"]["names"]
+    swapped = names | {"clip-l14": names["clip-b16"], "clip-b16": names["clip-l14"]}
+    assert len(plan.problems({"analysis": {"names": swapped}})) == 2
+    name, cell = next((n, c) for n, c in PARAMS["vlm"]["cells"].items() if "teacher-clip-l14" in n)
+    other = cell | {"encoder": cell["encoder"].replace("clip-l14", "clip-b16")}
+    assert "its name says the encoder teacher-clip-l14" in plan.problems({"vlm": {"cells": {name: other}}})[0]
+    assert "recipe" in plan.problems({"vlm": {"cells": {name: cell | {"recipe": "bunny-paper"}}}})[0]
+    assert plan.problems(PARAMS) == plan.problems(BUNNY) == []
