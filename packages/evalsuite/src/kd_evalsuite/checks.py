@@ -83,10 +83,8 @@ def examine(root: Path, key: str, *, complete: bool = False, pictures: bool = Fa
         edition = task.other_sizes.get(n)
         text = f"{n} items, the public data set has {task.size}" + (f"; {n} is {edition}" if edition else "")
         (problems if (complete or fetched) and not edition else notes).append(text)
-    if errata := errata_of(key):
-        wrong = sum(item.id in errata.labels and item.gold == errata.labels[item.id][0] for item in data.items)
-        if wrong:
-            notes.append(f"{wrong} labels are known to be wrong ({errata.source[0]}); score with --errata")
+    if (errata := errata_of(key)) and (wrong := errata.wrong(data.items)):
+        notes.append(f"{len(wrong)} labels are known to be wrong ({errata.source[0]}); score with --errata")
     return Finding(key, n, task.size, data.sha256, tuple(problems), tuple(notes))
 
 

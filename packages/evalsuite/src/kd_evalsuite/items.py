@@ -95,7 +95,8 @@ def picture_of(value: Any, folder: Path) -> Picture | None:
     if isinstance(value, bytes):
         return Picture(data=value)
     if isinstance(value, str):
-        return Picture(data=_base64(value)) if len(value) > 256 else Picture(path=_inside(folder, value))
+        coded = len(value) > 256 or (len(value) > 64 and "." not in value)  # names of files have a suffix
+        return Picture(data=_base64(value)) if coded else Picture(path=_inside(folder, value))
     raise DataError(f"Expected an image as bytes, struct, path or base64, got {type(value).__name__}.")
 
 

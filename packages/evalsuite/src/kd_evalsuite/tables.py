@@ -135,9 +135,12 @@ def _leaves(field: Any, pictures: bool) -> list[str]:
 
 def _jsonl(file: Path, pictures: bool) -> list[Row]:
     try:
-        return [json.loads(line) for line in utf8(file).split("\n") if line.strip()]
+        rows = [json.loads(line) for line in utf8(file).split("\n") if line.strip()]
     except (json.JSONDecodeError, RecursionError) as error:
         raise DataError(f"{file}: not valid JSON lines: {error}") from None
+    if strange := [row for row in rows if not isinstance(row, dict)]:
+        raise DataError(f"{file}: expected an object a line, got {str(strange[0])[:80]}.")
+    return rows
 
 
 def _json(file: Path, pictures: bool) -> list[Row]:

@@ -172,7 +172,7 @@ def test_mme_is_read_from_its_text_files_with_and_without_replies(benchmark_root
         ([{"id": "7", "prediction": "x"}], "12 of 12 items have no prediction"),
         ([{"name": "7", "prediction": "x"}], "expected an id .*; found name, prediction"),
         ([{"id": "7", "says": "x"}], "expected a reply .*; found id, says"),
-        (["7"], "expected an object, got str"),
+        (["7"], "expected an object a line, got 7"),
         ([], "found none"),
     ],
 )
@@ -218,11 +218,19 @@ def test_errors_vary_together_where_questions_share_a_picture(benchmark_root, tm
     assert single["stderr"] < grouped["stderr"] / 2
 
 
+def mmvp_of(folder, changes=()):
+    """MMVP's 300 questions, all alike but for the four whose labels are wrong."""
+    asked = {k: "Does the elephant have long or short tusks?" for k in (99, 100)}
+    asked |= {k: "Is the elderly person standing or sitting in the picture?" for k in (279, 280)}
+    rows = {k: [asked.get(k, "Is it x?"), "(a) Long (b) Short", f"({'ab'[(k + 1) % 2]})"] for k in range(1, 301)}
+    rows |= dict(changes)
+    (folder / "mmvp").mkdir(exist_ok=True)
+    lines = ["lndex,Question,Options,Correct Answer", *(f"{k},{','.join(row)}" for k, row in rows.items())]
+    (folder / "mmvp/Questions.csv").write_text("\n".join(lines) + "\n")
+
+
 def test_labels_known_to_be_wrong_are_corrected_only_when_asked_and_reported(tmp_path):
-    lines = ["lndex,Question,Options,Correct Answer"]
-    lines += [f"{k},Is it x?,(a) Long (b) Short,({'ab'[(k + 1) % 2]})" for k in range(1, 301)]
-    (tmp_path / "mmvp").mkdir()
-    (tmp_path / "mmvp/Questions.csv").write_text("\n".join(lines) + "\n")
+    mmvp_of(tmp_path)
     file = told(tmp_path, "mmvp", tmp_path)
     plain = report(load_replies("mmvp", file, tmp_path), "paper")
     mended = report(load_replies("mmvp", file, tmp_path, errata=True), "paper")
@@ -231,9 +239,12 @@ def test_labels_known_to_be_wrong_are_corrected_only_when_asked_and_reported(tmp
     assert mended["errata"]["applied"] == ["99", "100", "279", "280"]
     assert mended["scorer"] == plain["scorer"] + "+errata"
     assert any("issues 14 and 30" in source for source in mended["errata"]["source"])
-    right = [*lines[:99], "99,Is it x?,(a) Long (b) Short,(c)", *lines[100:]]
-    (tmp_path / "mmvp/Questions.csv").write_text("\n".join(right) + "\n")
-    with pytest.raises(DataError, match=r"expected a gold answer among AB|of other data"):
+    tusks = ["Does the elephant have long or short tusks?", "(a) Long (b) Short"]
+    mmvp_of(tmp_path, {99: [*tusks, "(b)"], 100: [*tusks, "(a)"]})
+    half = report(load_replies("mmvp", file, tmp_path, errata=True), "paper")
+    assert (half["errata"]["applied"], half["errata"]["already_right"]) == (["279", "280"], ["99", "100"])
+    mmvp_of(tmp_path, {99: ["Is it y?", "(a) Long (b) Short", "(a)"]})
+    with pytest.raises(DataError, match=r"mmvp 99: the errata expect .* these are other data"):
         load_replies("mmvp", file, tmp_path, errata=True)
 
 

@@ -17,13 +17,30 @@ class Errata:
         task: The benchmark.
         about: What is wrong, in words.
         source: Where it was reported.
-        labels: Item id -> (the label as published, the right one).
+        labels: By item id.
     """
 
     task: str
     about: str
     source: tuple[str, ...]
-    labels: dict[str, tuple[tuple[str, ...], tuple[str, ...]]]
+    labels: dict[str, "Label"]
+
+    def wrong(self, items: Sequence[Item]) -> list[str]:
+        """The items that are the ones meant and have the published label still."""
+        return [i.id for i in items if (one := self.labels.get(i.id)) and one.meant(i) and i.gold == one.was]
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """One wrong label: the question it belongs to, what was published, what is right."""
+
+    question: str
+    was: tuple[str, ...]
+    right: tuple[str, ...]
+
+    def meant(self, item: Item) -> bool:
+        """Whether an item of this id is the one that the erratum is about."""
+        return item.question.strip() == self.question
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +58,7 @@ def errata_of(task: str) -> Errata | None:
     if not file.is_file():
         return None
     found = json.loads(file.read_text(encoding="utf-8"))
-    labels = {key: (tuple(one["was"]), tuple(one["gold"])) for key, one in found["items"].items()}
+    labels = {k: Label(v["question"], tuple(v["was"]), tuple(v["gold"])) for k, v in found["items"].items()}
     return Errata(found["task"], found["about"], tuple(found["source"]), labels)
 
 
@@ -49,19 +66,21 @@ def correct(items: Sequence[Item], errata: Errata) -> Corrected:
     """The items with the right labels.
 
     Raises:
-        DataError: If an item has neither the published label nor the right one: then these are other data.
+        DataError: If an item is another question, or has neither the published label nor the right one.
     """
     kept: list[Item] = []
     changed: list[str] = []
     already: list[str] = []
     for item in items:
-        was, right = errata.labels.get(item.id, (item.gold, item.gold))
-        if item.gold not in (was, right):
+        label = errata.labels.get(item.id)
+        if label is None:
+            kept.append(item)
+            continue
+        if not label.meant(item) or item.gold not in (label.was, label.right):
             raise DataError(
-                f"{errata.task} {item.id}: the errata expect the label {'/'.join(was)}, the data have "
-                f"{'/'.join(item.gold)}; they are of other data. Score without --errata."
+                f"{errata.task} {item.id}: the errata expect {label.question!r} with the label {'/'.join(label.was)}, "
+                f"the data have {item.question!r} with {'/'.join(item.gold)}; these are other data."
             )
-        if item.id in errata.labels:
-            (changed if item.gold == was else already).append(item.id)
-        kept.append(dataclasses.replace(item, gold=right))
+        (changed if item.gold == label.was else already).append(item.id)
+        kept.append(dataclasses.replace(item, gold=label.right))
     return Corrected(tuple(kept), tuple(changed), tuple(already))
