@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kd_vlm import cli_data, cli_recipes
+from kd_vlm import cli_data, cli_models, cli_recipes
 
 if TYPE_CHECKING:
     from kd_vlm.config import Section
@@ -146,6 +146,7 @@ def sync(folders: Annotated[list[Path], typer.Argument(help="Looked through for 
 
 app.command(epilog=cli_data.EXAMPLE)(cli_data.validate)
 app.add_typer(cli_recipes.app, name="recipes")
+app.add_typer(cli_models.app)
 
 if __name__ == "__main__":
     app()

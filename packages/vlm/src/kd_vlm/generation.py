@@ -122,15 +122,13 @@ def stream(vlm: Vlm, prompt: Prompt, gallery: Gallery, *, max_new_tokens: int = 
     """The answer to `prompt`, piece by piece as it is decoded."""
     inputs = _padded([prompt_ids(vlm, prompt)], vlm.processor.tokenizer.pad_token_id, vlm.model.device)
     pieces = TextIteratorStreamer(vlm.processor.tokenizer, skip_prompt=True, skip_special_tokens=True)
-    pictures = gallery.of(prompt.images)
+    how: dict[str, Any] = {**gallery.of(prompt.images), "max_new_tokens": max_new_tokens}
     failed: list[BaseException] = []
 
     def run() -> None:
         try:
             with torch.no_grad():
-                vlm.model.generate(
-                    **inputs, **pictures, max_new_tokens=max_new_tokens, do_sample=False, streamer=pieces
-                )
+                vlm.model.generate(**inputs, **how, do_sample=False, streamer=pieces)
         except BaseException as error:
             failed.append(error)
             pieces.end()

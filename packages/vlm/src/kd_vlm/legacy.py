@@ -7,17 +7,20 @@ and both give a wrong model. Tokenizer and processor are written in the older fi
 """
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 PREFIXED = ("clip_vision_model", "siglip_vision_model")
 INDEX = "model.safetensors.index.json"
+_TABLE = "relative_position_bias_table"
 _COPIED = ("chat_template.jinja", "generation_config.json", "tokenizer.json")
 _IMAGE_PROCESSORS = {"PerceptionLMImageProcessor": "PerceptionLMImageProcessorFast"}
 
@@ -85,11 +88,25 @@ def _write_weights(source: Path, out: Path, rename: Callable[[str], str]) -> Non
     for shard in sorted(source.glob("*.safetensors")):
         with safe_open(shard, framework="pt") as file:
             tensors: dict[str, Tensor] = {rename(name): file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            tensors |= {_index_name(k): _window_index(v) for k, v in tensors.items() if k.endswith(_TABLE)}
             save_file(tensors, out / shard.name, metadata=file.metadata())
     if (source / INDEX).is_file():
         index = _read(source / INDEX)
-        index["weight_map"] = {rename(name): shard for name, shard in index["weight_map"].items()}
+        shards = {rename(name): shard for name, shard in index["weight_map"].items()}
+        index["weight_map"] = shards | {_index_name(k): v for k, v in shards.items() if k.endswith(_TABLE)}
         _write(out / INDEX, index)
+
+
+def _index_name(table: str) -> str:
+    return table.removesuffix(_TABLE) + "relative_position_index"
+
+
+def _window_index(table: Tensor) -> Tensor:
+    """Swin's (n * n, n * n) rows of a table of (2n - 1) ** 2 biases; older versions keep them with the weights."""
+    n = (math.isqrt(len(table)) + 1) // 2
+    row, column = torch.arange(n).repeat_interleave(n), torch.arange(n).repeat(n)
+    down, right = row[:, None] - row + n - 1, column[:, None] - column + n - 1
+    return down * (2 * n - 1) + right
 
 
 def _read(path: Path) -> dict[str, Any]:
