@@ -93,12 +93,26 @@ def find_folders(named: Sequence[str], scores: Path | None) -> list[Path]:
 def _by_name(name: str, scores: Path | None) -> Path:
     if scores is None:
         raise DataError(f"Expected {SCORES} in {name} or in folders below it, found none. Run evalsuite score first.")
-    names = {label_of(read_scores(path.parent)): path.parent for path in sorted(scores.glob(f"*/{SCORES}"))}
+    names = {label_of(scores_in(path.parent)): path.parent for path in sorted(scores.glob(f"*/{SCORES}"))}
     if name in names:
         return names[name]
     near = difflib.get_close_matches(name, names, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names) or 'none'}."
     raise DataError(f"{scores} holds no model {name!r}; {hint}")
+
+
+def scores_in(folder: Path) -> Scores:
+    """The scores in a folder.
+
+    Raises:
+        DataError: If there are none, or the file is not one of scores.
+    """
+    try:
+        return read_scores(folder)
+    except DataError:
+        raise
+    except ValueError as error:  # pydantic's, and of bytes that are no UTF-8
+        raise DataError(f"{folder / SCORES}: not a file of scores: {error}") from None
 
 
 def label_of(scores: Scores) -> str:
@@ -120,7 +134,7 @@ def read_results(folders: Sequence[Path], predictions: Sequence[Path] = ()) -> l
     replies = _replies_in(folders, predictions)
     found = []
     for folder, place in zip(folders, replies, strict=True):
-        scores = read_scores(folder)
+        scores = scores_in(folder)
         found.append(Result(folder, label_of(scores), scores, read_items(folder / ITEMS), place))
     return found
 

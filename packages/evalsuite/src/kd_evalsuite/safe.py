@@ -6,11 +6,12 @@ Model replies, dataset questions and model names are data. HTML needs nothing he
 
 import re
 
+_TEXT = r"[^\x07\x1b\x90\x98\x9c-\x9f]*"  # of a sequence with a text; none reaches over the next one
 _ESCAPES = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?"  # CSI: colours, cursor
-    r"|(?:\x1b\]|\x9d)[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?"  # OSC: titles, links
-    r"|(?:\x1b[PX^_]|[\x90\x98\x9e\x9f])[^\x1b\x9c]*(?:\x1b\\|\x9c)?"  # DCS, SOS, PM, APC
-    r"|\x1b[ -/]*[0-~]?"  # two and three characters
+    rf"|(?:\x1b\]|\x9d){_TEXT}(?:\x07|\x1b\\|\x9c)"  # OSC: titles, links
+    rf"|(?:\x1b[PX^_]|[\x90\x98\x9e\x9f]){_TEXT}(?:\x1b\\|\x9c)"  # DCS, SOS, PM, APC
+    r"|\x1b[ -/]*[0-~]?"  # two and three characters, and the beginning of a text that never ends
 )
 _FORMULA = tuple("=+-@\t\r\n＝＋－＠")
 _MARKDOWN = re.compile(r"([\\`*_\[\]<|&~#!])")

@@ -302,6 +302,32 @@ def test_every_command_about_results_has_help_with_an_example(command):
     assert "Examples:" in done.output
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("scores.json", b"{", "scores.json: not a file of scores"),
+        ("scores.json", b"\xff\xfe", "scores.json: not a file of scores"),
+        ("items.jsonl", b"{}\n", "items.jsonl:1: not the score of an item"),
+        ("items.jsonl", b"\xff\n", "items.jsonl:1: not the score of an item"),
+        ("items.jsonl", None, "Expected the scores of items at"),
+    ],
+)
+def test_broken_files_are_named(pair, name, content, said):
+    (pair[1] / name).unlink()
+    if content is not None:
+        (pair[1] / name).write_bytes(content)
+    done = RUN.invoke(app, ["compare", *map(str, pair)])
+    assert done.exit_code == 2
+    assert said in done.output.replace("\n", " ").replace("  ", " ") or said in done.output.replace("\n", "")
+
+
+def test_an_item_that_comes_twice_is_refused(pair):
+    lines = (pair[0] / "items.jsonl").read_text()
+    (pair[0] / "items.jsonl").write_text(lines + lines.splitlines()[0] + "\n")
+    with pytest.raises(DataError, match="item '0' of gqa is there twice"):
+        read_results(pair)
+
+
 def test_the_same_model_twice_is_told_apart_by_folder(pair, tmp_path):
     folders = [pair[0], scored_copy(pair[0], tmp_path / "again")]
     assert [r.label for r in told_apart(read_results(folders), folders)] == ["a", "again"]

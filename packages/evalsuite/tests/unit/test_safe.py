@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+import time
 
 import jinja2
 import pytest
@@ -37,6 +38,7 @@ def test_escape_sequences_go_whole_and_plain_text_stays():
     assert printable("\x1b]8;;http://x\x1b\\link\x1b]8;;\x1b\\") == "link"
     assert printable("\x1b]0;title\x07text") == "text"
     assert printable("\x9b31mred") == "red"
+    assert printable("before \x1b]0;never ends, and is shown") == "before 0;never ends, and is shown"
     assert printable("Ünïcode 中文 ✓\nnext") == "Ünïcode 中文 ✓\nnext"
 
 
@@ -76,6 +78,16 @@ def test_a_csv_reader_finds_the_cells_and_no_formula(texts):
     for cell, text in zip(cells, texts, strict=True):
         assert not cell.startswith(("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠"))
         assert cell.removeprefix("'") == printable(text).removeprefix("'")
+
+
+@pytest.mark.parametrize("piece", ["\x1b[", "\x1b]", "\x1bP", "\x9d", "\x90a", "\x1b", "\x9b0", " ", "|", "\x1b]a"])
+def test_a_long_reply_is_read_once(piece):
+    """A pattern that looks for an end again and again would take minutes at 200,000 characters."""
+    start = time.thread_time()
+    text = piece * (200_000 // len(piece))
+    for escape in (printable, markdown, latex, csv_cell):
+        escape(text)
+    assert time.thread_time() - start < 5
 
 
 def test_numbers_in_csv_stay_numbers():
