@@ -11,6 +11,7 @@ from kd_analysis.config import AnalysisParams
 
 if TYPE_CHECKING:
     from kd_analysis.scores import Scored
+    from kd_analysis.similarity import Record
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ def report(params: AnalysisParams, inputs: Inputs, out: Path, dry_run: bool, *, 
                 families=params.families,
                 names=params.names,
                 epochs=params.epochs,
+                tap=params.taps[0],
             ),
             lookup=_registered if registry else None,
             told=told,
@@ -64,6 +66,18 @@ def _registered(models: "Sequence[Scored]") -> Mapping[str, Mapping[str, str]]:
     from kd_analysis.mlflow_results import provenance
 
     return provenance(tracking.client(), [(m.ref.name, m.ref.sha256) for m in models])
+
+
+def _errors_of(records: "Sequence[Record]", student: str) -> dict[str, float]:
+    """`.stderr` and `.n` beside each similarity that is published."""
+    from kd_analysis.similarity import OWN
+
+    found: dict[str, float] = {}
+    for r in records:
+        if r.student == student and r.relation == OWN and r.value is not None:
+            name = f"cka/{r.tap}/{r.estimator}/{r.task}"
+            found |= {f"{name}.n": float(r.n)} | ({} if r.se is None else {f"{name}.stderr": r.se})
+    return found
 
 
 def publish(params: AnalysisParams, similarities: Path, report_folder: Path, dry_run: bool) -> None:
@@ -84,7 +98,7 @@ def publish(params: AnalysisParams, similarities: Path, report_folder: Path, dry
     for name, sha256 in students.items():
         tracking.publish(
             "analysis", f"cka/{sha256}/{content}", f"cka {name}",
-            params=settings, metrics=metrics_of(records, name), tags={"stage": "cka"},
+            params=settings, metrics=metrics_of(records, name) | _errors_of(records, name), tags={"stage": "cka"},
             model_sha256=sha256, artifacts=[source],
         )  # fmt: skip
     if pages:

@@ -90,9 +90,10 @@ def write(found: Sequence[Table], wrong: Sequence[Inconsistency], source: Source
     write_csv(source.results, out / "results.csv")
     for table in found:
         emit.write(table, out)
-    page = {"title": f"Tables from {source.name}", "tables": [(t.title, emit.html(t)) for t in found], "wrong": wrong}
+    title = "The paper's tables" if source.is_paper else f"Tables from {source.name}"
+    page = {"title": title, "tables": [(t.title, emit.html(t)) for t in found], "wrong": wrong}
     (out / "tables.html").write_text(render("tables.html.jinja", page), encoding="utf-8")
-    texts = [f"# {md_cell(page['title'])}\n", *(emit.markdown(t) for t in found)]
+    texts = [f"# {md_cell(title)}\n", *(emit.markdown(t) for t in found)]
     if wrong:
         texts.append(inconsistencies_markdown(wrong))
         with (out / "inconsistencies.csv").open("w", newline="") as stream:

@@ -14,7 +14,7 @@ from matplotlib.patches import Patch
 from kd_analysis.gap import Gap
 from kd_analysis.rows import BLIND, Row
 from kd_analysis.similarity import ALONE as WITHOUT
-from kd_analysis.similarity import OTHER, OWN, TEACHERS, UNTRAINED
+from kd_analysis.similarity import OTHER, OWN, SEEDS, TEACHERS, UNTRAINED
 from kd_analysis.study import ALONE, STUDENT, TEACHER, Claim
 from kd_analysis.tasks import GROUPS, in_order, task_of
 from kd_analysis.words import number, signed
@@ -30,6 +30,7 @@ LOOKS = {
     WITHOUT: (GREY, "s"),
     UNTRAINED: (GREY, "|"),
     TEACHERS: ("#3f6b3a", "^"),
+    SEEDS: ("#674a86", "v"),
 }
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",

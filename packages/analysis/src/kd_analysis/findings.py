@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from kd_analysis.alike_tables import differences_table, measures_table
 from kd_analysis.claims import Resampling, answer, by_task_above_blind, checks
 from kd_analysis.compare import beside
 from kd_analysis.gap import Gap, gaps
@@ -14,7 +15,7 @@ from kd_analysis.plots import Plot, all_plots
 from kd_analysis.results import Result
 from kd_analysis.rows import Row, chance, rows
 from kd_analysis.scores import ZEROSHOT, Scored, read_scored, refuse_doubles, reweighted
-from kd_analysis.similarity import Record, read_records
+from kd_analysis.similarity import Measured, Record, TeacherDifference, read_records
 from kd_analysis.statistics_tables import ask, families_of
 from kd_analysis.statistics_tables import tables as statistics
 from kd_analysis.study import Claim, Study, assemble
@@ -36,6 +37,7 @@ class Settings:
         families: Teachers by family, the smallest first; may be empty.
         names: Ours: the paper's.
         epochs: The length of the students' schedule; 0 if unknown.
+        tap: Whose similarities the page shows; empty for the first in the records. The others stand in cka.csv.
     """
 
     how: Resampling
@@ -43,6 +45,7 @@ class Settings:
     families: Mapping[str, Sequence[str]] = field(default_factory=dict)
     names: Mapping[str, str] = field(default_factory=dict)
     epochs: float = 0.0
+    tap: str = ""
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,9 @@ class Findings:
     gaps: list[Gap]
     rows: list[Row]
     trends: list[Trend]
-    records: list[Record]
+    records: list[Record]  # of the tap that is shown
+    every_record: list[Record]
+    beside_cka: list[Table]  # differences of teachers, other measures
     alike: list[Alike]
     chances: dict[str, float | None]
     reweighted: list[str]
@@ -80,10 +85,15 @@ def find(
     evaluated: Sequence[Scored],
     records: Sequence[Record],
     settings: Settings,
+    *,
+    measured: Sequence[Measured] = (),
+    differences: Sequence[TeacherDifference] = (),
     provenance: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Findings:
     """Compute everything from what was read; no file is touched."""
     how = settings.how
+    tap = settings.tap or (records[0].tap if records else "")
+    every_record, records = list(records), [r for r in records if r.tap == tap]
     study = assemble(zeroshot, evaluated, settings.encoders)
     tasks = in_order(study.tasks)
     results = results_of(study, records, settings.epochs)
@@ -103,7 +113,16 @@ def find(
         gaps=gaps(study, how),
         rows=found,
         trends=trends,
-        records=list(records),
+        records=records,
+        every_record=every_record,
+        beside_cka=[
+            table
+            for table in (
+                differences_table([d for d in differences if d.tap == tap], how.level),
+                measures_table([m for m in measured if m.tap == tap]),
+            )
+            if not table.empty
+        ],
         alike=alike(records, how.level),
         chances=chances,
         reweighted=[task_of(t).title for t in reweighted(evaluated)],

@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from kd_analysis import emit, figures, plots
+from kd_analysis.alike_tables import read_beside
 from kd_analysis.findings import Findings, Settings, find, read_inputs
 from kd_analysis.render import render
 from kd_analysis.report_tables import answer_json, csv_tables, finite, metrics_json
@@ -43,7 +44,7 @@ def write(found: Findings, out: Path) -> None:
             writer.writeheader()
             writer.writerows(lines)
     write_csv(found.results, out / "results.csv")
-    for table in found.tables:
+    for table in (*found.tables, *found.beside_cka):
         emit.write(table, out / "tables")
     (out / "images").mkdir(exist_ok=True)
     for name, figure in pictures.items():
@@ -142,7 +143,8 @@ def report(
         told("looking models up in the registry")
         seen = dict(lookup([*first, *vlms]))
     told("intervals")
-    found = find(first, vlms, records, settings, seen)
+    measured, differences = read_beside(cka)
+    found = find(first, vlms, records, settings, measured=measured, differences=differences, provenance=seen)
     told("figures and pages")
     write(found, out)
     return found

@@ -61,7 +61,7 @@ def csv_tables(found: Findings) -> dict[str, list[dict[str, Any]]]:
             | {"relative": g.relative, "relative_low": g.ratio.low, "relative_high": g.ratio.high}
             for g in found.gaps
         ],
-        "cka": [asdict(r) for r in found.records],
+        "cka": [asdict(r) for r in found.every_record],
         "cka_score": cka_points(found.study, found.alike, found.level),
         "models": [_model_line(found, i) for i in range(len(found.models))],
         "data": _data_lines(found),

@@ -244,3 +244,36 @@ def test_the_command_writes_the_page_and_says_the_answer(inputs, params_file):
     assert done.exit_code == 0
     assert "Not resolvable. Students of large" in done.output
     assert (inputs / "r" / "report.html").is_file()
+
+
+def test_similarities_of_another_tap_do_not_mix_into_the_page(inputs):
+    path = inputs / "cka" / "cka.json"
+    records = json.loads(path.read_text())
+    before = found_in(inputs)
+    path.write_text(json.dumps([*records, *({**r, "tap": "embed", "value": 0.0} for r in records)]))
+    after = found_in(inputs)
+    assert after.alike == before.alike
+    assert len(after.every_record) == 2 * len(before.every_record)
+    other = found_in(inputs, Settings(HOW, tap="embed"))
+    assert {r.value for r in other.results if r.metric == "cka"} == {0.0}
+
+
+def test_paired_differences_of_teachers_and_other_measures_stand_on_the_page(inputs):
+    one = {"tap": "pooled", "task": "gqa", "student": "student-vit--large--clip-kd", "teacher": "teacher-large"}
+    shas = {"student_sha256": "0" * 64, "teacher_sha256": "1" * 64, "reason": "", "n": 99, "detail": {}}
+    values = {"value": 0.12, "low": 0.1, "high": 0.14, "se": 0.01, "correlation": 0.9, "n": 99, "estimator": "debiased"}
+    (inputs / "cka" / "differences.json").write_text(json.dumps([one | values | {"other": "teacher-small"}]))
+    measured = [one | shas | {"relation": r, "measure": "rsa", "value": v} for r, v in (("own teacher", 0.61), ("untrained", 0.2))]  # noqa: E501 # fmt: skip
+    (inputs / "cka" / "measures.json").write_text(json.dumps(measured))
+    _, out = write(inputs)
+    text = (out / "report.html").read_text()
+    assert "+0.120" in text
+    assert "0.610" in text
+    assert {p.stem for p in (out / "tables").iterdir()} >= {"cka_differences", "measures"}
+
+
+def test_every_relation_has_a_look():
+    from kd_analysis.figures import LOOKS
+    from kd_analysis.similarity import RELATIONS
+
+    assert set(LOOKS) == set(RELATIONS)
