@@ -12,7 +12,7 @@ from .recipes import recipe_names, recipe_values, with_base
 
 Precision = Literal["fp32", "bf16"]
 Template = Literal["plain", "qwen2_base", "bunny", "chat"]
-Attention = Literal["auto", "sdpa", "flash_attention_2", "eager"]
+Attention = Literal["auto", "sdpa", "sdpa_by_sample", "flash_attention_2", "eager"]
 Sampler = Literal["random", "buckets", "llava", "packing"]
 LossNormalisation = Literal["micro_batch_mean", "global_tokens"]
 

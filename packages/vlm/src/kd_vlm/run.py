@@ -163,7 +163,7 @@ def _train(run: Run, done: Mapping[str, int]) -> None:
 def _fit(run: Run, name: str, features: FeatureCache, first: int, done: int) -> int:
     """One stage, with LoRA where the recipe says so: its adapter is kept, and merged. Gives the number of its steps."""
     stage, vlm, habits = run.stage(name), run.material.vlm, run.habits
-    set_attention(vlm.model, stage.attention, stage.precision)
+    set_attention(vlm.model, stage.attention, stage.precision, packed=stage.sampler == "packing")
     adapted = add_lora(vlm.model, **stage.lora.model_dump(), seed=run.seed) if stage.lora else None
     n_steps = run.steps(name)
     watch, watch_every = (None, None)

@@ -6,6 +6,7 @@ import torch
 from kd_vlm.assembly import assemble
 from kd_vlm.batch import collate, collate_packed, image_inputs, loss_sum, normalised, stock_inputs, supervised_logits
 from kd_vlm.encoder import load_encoder, visual_tokens
+from kd_vlm.packed_attention import language_attention
 from kd_vlm.templates import IGNORE, IMAGE, Encoded, Turn, encode, qwen2_base
 from PIL import Image
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -92,12 +93,14 @@ def test_a_packed_row_gives_the_loss_and_gradients_of_the_padded_batch(built):
     encoder, vlm, pixels = built
     tokens, encoded = visual_tokens(encoder, pixels), samples(vlm)
     padded = loss_and_gradients(vlm, lambda: mean_loss(vlm, collate(encoded, pad(vlm)), features=tokens))
-    for options in ({}, {"row_tokens": 512}):
+    for attention, options in (("sdpa", {}), ("sdpa", {"row_tokens": 512}), ("sdpa_by_sample", {}), ("eager", {})):
         row = collate_packed(encoded, pad(vlm), **options)
-        assert_same(loss_and_gradients(vlm, lambda row=row: mean_loss(vlm, row, features=tokens)), padded)
+        with language_attention(vlm.model, attention):
+            assert_same(loss_and_gradients(vlm, lambda row=row: mean_loss(vlm, row, features=tokens)), padded)
+    assert vlm.model.config.text_config._attn_implementation == "sdpa"
 
 
-@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize("attention", ["eager", "sdpa", "sdpa_by_sample"])
 @pytest.mark.parametrize("changed", range(len(CONVERSATIONS)))
 def test_no_attention_crosses_samples_of_a_packed_row(built, attention, changed):
     """One sample replaced by another of the same length: the others' logits stay equal bit for bit."""
@@ -107,23 +110,34 @@ def test_no_attention_crosses_samples_of_a_packed_row(built, attention, changed)
     ids = tuple(i if i == vlm.image_id else (i * 7 + 11) % 300 for i in encoded[changed].ids)
     other[changed] = Encoded(ids, encoded[changed].labels, encoded[changed].n_images)
     tokens = visual_tokens(encoder, pixels)
-    before = vlm.model.config._attn_implementation
-    vlm.model.set_attn_implementation(attention)
-    try:
-        logits = []
-        for members in (encoded, other):
-            inputs = stock_inputs(collate_packed(members, pad(vlm))) | {"logits_to_keep": 0}
-            images = tokens.clone()
-            if members is other:  # its pictures differ too
-                first = sum(e.n_images for e in encoded[:changed])
-                images[first : first + encoded[changed].n_images] += 1
-            with torch.no_grad():
-                logits.append(vlm.model(**inputs, **image_inputs(vlm, features=images)).logits[0])
-    finally:
-        vlm.model.set_attn_implementation(before)
+    logits = []
+    for members in (encoded, other):
+        inputs = stock_inputs(collate_packed(members, pad(vlm))) | {"logits_to_keep": 0}
+        images = tokens.clone()
+        if members is other:  # its pictures differ too
+            first = sum(e.n_images for e in encoded[:changed])
+            images[first : first + encoded[changed].n_images] += 1
+        with torch.no_grad(), language_attention(vlm.model, attention):
+            logits.append(vlm.model(**inputs, **image_inputs(vlm, features=images)).logits[0])
     ends = np.cumsum([len(e.ids) for e in encoded])
     for i, (start, end) in enumerate(zip([0, *ends[:-1]], ends, strict=True)):
         assert torch.equal(logits[0][start:end], logits[1][start:end]) == (i != changed)
+
+
+def test_attention_by_sample_is_sdpa_with_padding_and_with_a_cache(built):
+    """As in generation: prompts of unequal length padded on the left, then one token at a time."""
+    _, vlm, pixels = built
+    ids = [torch.tensor(e.ids) for e in samples(vlm)[::3]]
+    longest = max(map(len, ids))
+    rows = torch.stack([torch.nn.functional.pad(row, (longest - len(row), 0), value=pad(vlm)) for row in ids])
+    mask = torch.stack([(torch.arange(longest) >= longest - len(row)).long() for row in ids])
+    replies = []
+    for name in ("sdpa", "sdpa_by_sample"):
+        with language_attention(vlm.model, name):
+            options = {"max_new_tokens": 6, "do_sample": False, "output_logits": True, "return_dict_in_generate": True}
+            out = vlm.model.generate(input_ids=rows, attention_mask=mask, pixel_values=pixels[:2], **options)
+            replies.append(torch.stack(out.logits))
+    torch.testing.assert_close(*replies, atol=1e-6, rtol=1e-6)
 
 
 def test_padding_does_not_change_a_samples_loss(built):
