@@ -1,7 +1,8 @@
 """Attention of packed rows without FlashAttention: the stock kernel once a sample, not once over all pairs of a row.
 
 transformers keeps the samples of a packed row apart with a mask over all pairs of its tokens, so most of what the
-kernel computes is masked. Wherever something else is asked for (padding, a cache, a sliding window) this is the stock `sdpa`.
+kernel computes is masked. Wherever something else is asked for (padding, a cache, a sliding window) this is the stock
+`sdpa`.
 """
 
 from collections.abc import Iterator
