@@ -50,7 +50,9 @@ def compare_command(
     level: Level = 0.95,
     samples: Samples = 10_000,
     seed: Seed = 0,
-    out: Annotated[Path | None, typer.Option("--out", help="Also write compare.md, .csv, .json and flips.csv.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Also write compare.md, .csv, .json; flips.csv, .html.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
     """Which model is better, where, and whether that can be told. The first model is what the others are held against.

@@ -16,6 +16,8 @@ from kd_evalsuite.results import Result, find_folders, read_results, told_apart
 from kd_evalsuite.view_compare import comparison_view, flips_view
 from kd_evalsuite.words import letters, title
 
+FLIP_IMAGES = 16 * 2**20  # bytes of thumbnails in flips.html
+
 
 def read(
     models: Sequence[str],
@@ -59,28 +61,35 @@ def show_comparison(
     found: Comparison, results: Sequence[Result], data: Path | None, *, n_flips: int, out: Path | None, as_json: bool
 ) -> None:
     """Print the comparison, and write it where asked."""
-    looker = Looker(data, results)
+    looker = Looker(data, results, pictures=out is not None and n_flips > 0)
     flips = [two for one in found.tasks.values() for two in find_flips(one, found.models, found.pairs, looker, n_flips)]
     whole = tabulate.comparison_json(found, [one for some in flips for one in some.shown])
-    if out:
-        _write(found, whole, flips, out)
+    written = _write(found, whole, flips, out, data) if out else []
     if as_json:
         typer.echo(json.dumps(whole, indent=1))
     else:
         _print(found, flips)
-        if out:
-            view.out.print(f"{view.plain(str(out))}: compare.md, compare.csv, compare.json, flips.csv")
+        if written:
+            view.out.print(f"{view.plain(str(out))}: {', '.join(written)}")
 
 
-def _write(found: Comparison, whole: dict[str, Any], flips: Sequence[Flips], out: Path) -> None:
+def _write(found: Comparison, whole: dict[str, Any], flips: Sequence[Flips], out: Path, data: Path | None) -> list[str]:
     from kd_evalsuite.render import render
-    from kd_evalsuite.report import comparison_context
+    from kd_evalsuite.report import comparison_context, flips_page
+    from kd_evalsuite.thumbnails import Thumbnails
 
+    files = {
+        "compare.md": render("compare.md.jinja", comparison_context(found)),
+        "compare.csv": tabulate.csv_text(tabulate.difference_rows(found)),
+        "compare.json": json.dumps(whole, indent=1) + "\n",
+        "flips.csv": tabulate.csv_text(tabulate.flip_rows(flips)),
+    }
+    if any(some.shown for some in flips):
+        files["flips.html"] = flips_page(found, flips, Thumbnails(FLIP_IMAGES, data))
     out.mkdir(parents=True, exist_ok=True)
-    write_whole(out / "compare.md", render("compare.md.jinja", comparison_context(found)))
-    write_whole(out / "compare.csv", tabulate.csv_text(tabulate.difference_rows(found)))
-    write_whole(out / "compare.json", json.dumps(whole, indent=1) + "\n")
-    write_whole(out / "flips.csv", tabulate.csv_text(tabulate.flip_rows(flips)))
+    for name, text in files.items():
+        write_whole(out / name, text)
+    return list(files)
 
 
 def _print(found: Comparison, flips: Sequence[Flips]) -> None:

@@ -1,6 +1,6 @@
 """The report on disk: one HTML page that works offline, Markdown, LaTeX and CSV. Equal inputs give equal bytes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from markupsafe import Markup
 from kd_evalsuite import charts
 from kd_evalsuite.alarms import Alarm
 from kd_evalsuite.compare import Comparison, Difference
-from kd_evalsuite.exhibits import Exhibit
+from kd_evalsuite.exhibits import Exhibit, Flips
 from kd_evalsuite.page import MOST_CATEGORIES, Category, Page, Row, in_groups, source_of
 from kd_evalsuite.predictions import MANIFEST, read_manifest, write_whole
 from kd_evalsuite.render import render
@@ -47,6 +47,17 @@ def write(page: Page, out: Path, *, heading: str, thumbnails: Thumbnails) -> Non
         write_whole(out / f"{name}.csv", csv_text(rows))
 
 
+def flips_page(found: Comparison, flips: Sequence[Flips], thumbnails: Thumbnails) -> str:
+    """One HTML page with the items on which models differ, and their images."""
+    show = {id(e): shown(e, thumbnails) for f in flips for e in f.shown}
+    items = {"flips_of": _flips_of(flips), "show": lambda e: show[id(e)]}
+    return render("flips.html.jinja", comparison_context(found) | items)
+
+
+def _flips_of(flips: Sequence[Flips]) -> Callable[[tuple[str, str]], list[Flips]]:
+    return lambda pair: [f for f in flips if {f.better, f.other} == set(pair) and f.shown]
+
+
 def context_of(page: Page, heading: str) -> dict[str, Any]:
     """What the templates show."""
     names = letters(page.labels)
@@ -57,7 +68,7 @@ def context_of(page: Page, heading: str) -> dict[str, Any]:
         "names": names,
         "colour": lambda label: charts.colour(page.labels.index(label)),
         "groups": in_groups(page.rows),
-        "flips_of": lambda pair: [f for f in page.flips if {f.better, f.other} == set(pair) and f.shown],
+        "flips_of": _flips_of(page.flips),
         "worst_by_task": _by_task(page.worst),
         "kinds": kinds,
         "KINDS": KINDS,
@@ -78,6 +89,7 @@ def comparison_context(found: Comparison) -> dict[str, Any]:
     return {
         "comparison": found,
         "names": names,
+        "colour": lambda label: charts.colour(found.models.index(label)),
         "said": {pair: sentences(found, pair, names) for pair in found.pairs},
         "of_pair": lambda pair, some: [d for d in some if (d.first, d.second) == pair],
         "verdict": lambda d: verdict(d, names),

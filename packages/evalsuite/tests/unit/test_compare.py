@@ -250,7 +250,7 @@ def test_compare_writes_markdown_csv_and_json_twice_the_same(pair, tmp_path):
             app, ["compare", *map(str, pair), "--samples", "500", "--flips", "2", "--out", str(out), "--json"]
         )
         assert done.exit_code == 0, done.output
-    files = ["compare.csv", "compare.json", "compare.md", "flips.csv"]
+    files = ["compare.csv", "compare.json", "compare.md", "flips.csv", "flips.html"]
     assert sorted(p.name for p in out.iterdir()) == files
     for name in files:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()

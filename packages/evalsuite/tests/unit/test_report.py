@@ -99,6 +99,19 @@ def test_it_shows_scores_questions_gold_and_replies(evaluated, benchmark_root, t
     assert "{{ 7*7 }}" in text
 
 
+def test_compare_shows_the_images_of_items_on_which_models_differ(evaluated, benchmark_root, tmp_path):
+    models = [str(evaluated / "good"), str(evaluated / "bad")]
+    options = ["--data", str(benchmark_root), "--flips", "1", "--out", str(tmp_path), "--samples", "200"]
+    done = RUN.invoke(app, ["compare", *models, *options])
+    assert done.exit_code == 0, done.output
+    page = Page((tmp_path / "flips.html").read_text())
+    assert len([one for one in page.fetched if one.startswith("data:image/jpeg")]) >= 5
+    assert all(one.startswith("data:") for one in page.fetched)
+    assert "\x1b" not in done.output
+    RUN.invoke(app, ["compare", *models, "--out", str(tmp_path / "none"), "--samples", "200"])
+    assert not (tmp_path / "none/flips.html").exists()
+
+
 def test_equal_inputs_give_equal_bytes(evaluated, benchmark_root, tmp_path):
     for name in ("one", "two"):
         report(evaluated, "--data", benchmark_root, out=tmp_path / name)
