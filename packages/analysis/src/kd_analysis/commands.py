@@ -83,7 +83,7 @@ def _errors_of(records: "Sequence[Record]", student: str) -> dict[str, float]:
 def publish(params: AnalysisParams, similarities: Path, report_folder: Path, dry_run: bool) -> None:
     """Put similarities on the students' registered models and the report beside them, once."""
     from kd_analysis import tracking
-    from kd_analysis.measure import metrics_of, shas_of
+    from kd_analysis.measure import measure_metrics, metrics_of, shas_of
     from kd_analysis.similarity import read_records
 
     source = similarities / "cka.json"
@@ -98,7 +98,8 @@ def publish(params: AnalysisParams, similarities: Path, report_folder: Path, dry
     for name, sha256 in students.items():
         tracking.publish(
             "analysis", f"cka/{sha256}/{content}", f"cka {name}",
-            params=settings, metrics=metrics_of(records, name) | _errors_of(records, name), tags={"stage": "cka"},
+            params=settings, metrics=metrics_of(records, name) | _errors_of(records, name)
+            | measure_metrics(similarities / "measures.json", name), tags={"stage": "cka"},
             model_sha256=sha256, artifacts=[source],
         )  # fmt: skip
     if pages:

@@ -176,6 +176,16 @@ def metrics_of(records: Sequence[Record], student: str) -> dict[str, float]:
     }
 
 
+def measure_metrics(path: Path, student: str) -> dict[str, float]:
+    """`sim/<tap>/<measure>/<task>` of a student with its own teacher, from `measures.json` where there is one."""
+    found = json.loads(path.read_text()) if path.is_file() else []
+    return {
+        f"sim/{m['tap']}/{m['measure']}/{m['task']}": float(m["value"])
+        for m in found
+        if m["student"] == student and m["relation"] == OWN and m["value"] is not None
+    }
+
+
 def shas_of(records: Sequence[Record]) -> Mapping[str, str]:
     """Digests by name of the students with a teacher, in the order of the records."""
     return {r.student: r.student_sha256 for r in records if r.relation == OWN and parse(r.student).kind != "teacher"}

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,9 +8,9 @@ from kd_analysis.cells import _averaged
 from kd_analysis.comparing import Features, Pair, compare
 from kd_analysis.gram import gram_cka
 from kd_analysis.library import Encoders
-from kd_analysis.measure import discovered, metrics_of, plan, shas_of
+from kd_analysis.measure import discovered, measure_metrics, metrics_of, plan, shas_of
 from kd_analysis.measures import MEASURES, checked
-from kd_analysis.similarity import mean_over_tasks, read_records, relation_of, write_records
+from kd_analysis.similarity import mean_over_tasks, of_first_tap, read_records, relation_of, write_records
 from kd_analysis.tracking import Model
 
 STUDENT, TEACHER = "student-vit--large--kd", "teacher-large"
@@ -199,3 +200,15 @@ def test_a_finer_grid_of_cells_is_averaged_as_torch_does():
     grid = torch.from_numpy(x).transpose(1, 2).unflatten(2, (7, 7))
     expected = torch.nn.functional.adaptive_avg_pool2d(grid, 4).flatten(2).transpose(1, 2).numpy()
     np.testing.assert_allclose(_averaged(x, 4), expected, atol=1e-12)
+
+
+def test_other_measures_are_published_beside_cka(tmp_path):
+    write_records(tmp_path / "measures.json", two_teachers(measures=("procrustes", "cca")).measured)
+    found = measure_metrics(tmp_path / "measures.json", STUDENT)
+    assert set(found) == {"sim/pooled/procrustes/gqa", "sim/pooled/cca/gqa"}
+    assert measure_metrics(tmp_path / "none.json", STUDENT) == {}
+
+
+def test_taps_are_not_averaged_with_each_other():
+    both = records() + [replace(r, tap="embed") for r in records()]
+    assert of_first_tap(both) == records()
