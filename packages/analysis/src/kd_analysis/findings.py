@@ -15,7 +15,7 @@ from kd_analysis.plots import Plot, all_plots
 from kd_analysis.results import Result
 from kd_analysis.rows import Row, chance, rows
 from kd_analysis.scores import ZEROSHOT, Scored, read_scored, refuse_doubles, reweighted
-from kd_analysis.similarity import Measured, Record, TeacherDifference, of_first_tap, read_records
+from kd_analysis.similarity import Measured, Record, TeacherDifference, read_records
 from kd_analysis.statistics_tables import ask, families_of
 from kd_analysis.statistics_tables import tables as statistics
 from kd_analysis.study import Claim, Study, assemble
@@ -152,6 +152,6 @@ def read_inputs(
     """Read the folders; an absent evaluation or similarity is empty, an absent zero-shot folder an error."""
     first = [model for folder in zeroshot for model in read_scored(folder)]
     vlms = [model for folder in evaluated if folder.is_dir() for model in read_scored(folder)]
-    records = of_first_tap(read_records(cka / "cka.json")) if cka.is_dir() else []
+    records = read_records(cka / "cka.json") if cka.is_dir() else []
     refuse_doubles([*first, *vlms])
     return first, vlms, records

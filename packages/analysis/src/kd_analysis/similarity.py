@@ -108,11 +108,6 @@ def read_records(path: Path) -> list[Record]:
         raise ValueError(f"{path}: expected a JSON list of records as `analysis cka` writes it: {error}") from None
 
 
-def of_first_tap(records: Sequence[Record]) -> list[Record]:
-    """Those of the tap that was named first: the main one. Taps measure different things and have no mean."""
-    return [r for r in records if r.tap == records[0].tap]
-
-
 def mean_over_tasks(records: Sequence[Record]) -> tuple[float, float]:
     """The mean of the values over tasks and its standard error, tasks taken as fixed; NaN without a value.
 

@@ -1,5 +1,4 @@
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +9,7 @@ from kd_analysis.gram import gram_cka
 from kd_analysis.library import Encoders
 from kd_analysis.measure import discovered, measure_metrics, metrics_of, plan, shas_of
 from kd_analysis.measures import MEASURES, checked
-from kd_analysis.similarity import mean_over_tasks, of_first_tap, read_records, relation_of, write_records
+from kd_analysis.similarity import mean_over_tasks, read_records, relation_of, write_records
 from kd_analysis.tracking import Model
 
 STUDENT, TEACHER = "student-vit--large--kd", "teacher-large"
@@ -207,8 +206,3 @@ def test_other_measures_are_published_beside_cka(tmp_path):
     found = measure_metrics(tmp_path / "measures.json", STUDENT)
     assert set(found) == {"sim/pooled/procrustes/gqa", "sim/pooled/cca/gqa"}
     assert measure_metrics(tmp_path / "none.json", STUDENT) == {}
-
-
-def test_taps_are_not_averaged_with_each_other():
-    both = records() + [replace(r, tap="embed") for r in records()]
-    assert of_first_tap(both) == records()
