@@ -4,11 +4,11 @@ Everything that is wrong with any of them is found in one go; nothing here reads
 """
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from kd_evalsuite.data import folder_of, load_folder, place_of
 from kd_evalsuite.errata import errata_of
@@ -38,6 +38,17 @@ class Finding:
     sha256: str
     problems: tuple[str, ...]
     notes: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """As a JSON object."""
+        return {
+            "task": self.task,
+            "items": self.items,
+            "public_items": self.public,
+            "sha256": self.sha256,
+            "problems": list(self.problems),
+            "notes": list(self.notes),
+        }
 
 
 def require_ready(root: Path, keys: Iterable[str], *, complete: bool = False) -> list[Finding]:
@@ -144,19 +155,3 @@ def _changed(folder: Path) -> Iterator[str]:
 def present_in(root: Path) -> list[str]:
     """The benchmarks, variants among them, that have a folder in `root`."""
     return [key for key in EVERY if (root / folder_of(root, key)).is_dir()]
-
-
-def as_json(findings: Sequence[Finding]) -> str:
-    """The findings as JSON."""
-    rows = [
-        {
-            "task": f.task,
-            "items": f.items,
-            "public_items": f.public,
-            "sha256": f.sha256,
-            "problems": list(f.problems),
-            "notes": list(f.notes),
-        }
-        for f in findings
-    ]
-    return json.dumps(rows, ensure_ascii=False, indent=1)

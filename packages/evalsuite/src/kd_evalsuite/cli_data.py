@@ -55,14 +55,14 @@ def score_command(
 
     evalsuite score --predictions out/predictions --out out/eval  (every folder in it, data as in params.yaml)
     """
-    from kd_evalsuite import commands_data
+    from kd_evalsuite import commands_data, commands_scores
 
     if task is not None:
         if len(predictions) != 1 or len(out) > 1:
             raise ValueError("With --task, expected one --predictions and at most one --out.")
-        asked = commands_data.Judging(judge, judge_model, judge_cache) if judge or judge_model else None
+        asked = commands_scores.Judging(judge, judge_model, judge_cache) if judge or judge_model else None
         root = commands_data.data_root(data, params, overrides)
-        commands_data.score_one(
+        commands_scores.score_one(
             task, protocol or "paper", predictions[0], root, out=out[0] if out else None, as_json=json, errata=errata,
             judging=asked, dry_run=dry_run,
         )  # fmt: skip
@@ -70,8 +70,8 @@ def score_command(
     if errata or judge or judge_model:
         raise ValueError("--errata and --judge go with --task.")
     root = commands_data.data_root(data, params, overrides)
-    folders = commands_data.pairs(predictions, out)
-    commands_data.score_folders(root, folders, protocol=protocol, as_json=json, dry_run=dry_run)
+    folders = commands_scores.pairs(predictions, out)
+    commands_scores.score_folders(root, folders, protocol=protocol, as_json=json, dry_run=dry_run)
 
 
 @app.command("rescore")
@@ -92,10 +92,10 @@ def rescore_command(
 
     evalsuite rescore --predictions out/predictions/vlm-x  (every task in the folder)
     """
-    from kd_evalsuite import commands_data
+    from kd_evalsuite import commands_data, commands_scores
 
     root = commands_data.data_root(data, params, overrides)
-    commands_data.rescore(task, predictions, root, as_json=json, errata=errata)
+    commands_scores.rescore(task, predictions, root, as_json=json, errata=errata)
 
 
 @app.command("doctor")
@@ -189,7 +189,7 @@ def zeroshot_command(
 
     evalsuite zeroshot --model clip-b16 --data imagenet/val --names imagenet --templates imagenet --out out/zeroshot
     """
-    from kd_evalsuite import commands_data
+    from kd_evalsuite import commands_zeroshot
     from kd_evalsuite.config import ZeroshotParams
     from kd_evalsuite.finding import load_params
 
@@ -197,10 +197,12 @@ def zeroshot_command(
         given = ZeroshotParams.model_validate(
             {"data": data, "names": names, "templates": templates, "workers": workers}
         )
-        commands_data.zeroshot(given, model, out, device=device, dry_run=dry_run)
+        commands_zeroshot.zeroshot(given, model, out, device=device, dry_run=dry_run)
         return
     loaded = load_params(params, overrides)
-    commands_data.zeroshot(loaded.zeroshot, model, out, device=loaded.device, threads=loaded.threads, dry_run=dry_run)
+    commands_zeroshot.zeroshot(
+        loaded.zeroshot, model, out, device=loaded.device, threads=loaded.threads, dry_run=dry_run
+    )
 
 
 @app.command("list")

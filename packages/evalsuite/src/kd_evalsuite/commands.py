@@ -50,7 +50,7 @@ def run(
     dry_run: bool = False,
 ) -> None:
     """Predict and score a VLM, or classify with an encoder (`zeroshot` on a set with its own names, or `imagenet`)."""
-    from kd_evalsuite import commands_data
+    from kd_evalsuite import commands_scores, commands_zeroshot
 
     found = find(model, params)
     if found.encoder:
@@ -59,13 +59,13 @@ def run(
         changed: dict[str, object] = {"data": classes} if classes else {}
         changed |= {"names": "imagenet", "templates": "imagenet"} if zeroshot == "imagenet" else {}
         given = params.zeroshot.model_copy(update=changed)
-        commands_data.zeroshot(given, [model], out, device=params.device, threads=params.threads, dry_run=dry_run)
+        commands_zeroshot.zeroshot(given, [model], out, device=params.device, threads=params.threads, dry_run=dry_run)
         return
     if zeroshot:
         raise DataError(f"Zero-shot classification is for open_clip encoders; {found.ref.name} is none.")
     whole = predict(params, found, out, blind=blind, replace=replace, shard=shard, dry_run=dry_run)
     if whole and not dry_run:
-        commands_data.score(params, [(out, out)])
+        commands_scores.score(params, [(out, out)])
 
 
 # ---------------------------------------------------------------- predict

@@ -15,9 +15,11 @@ from kd_evalsuite.data import TaskData, load_folder
 from kd_evalsuite.errata import Corrected, correct, errata_of
 from kd_evalsuite.items import Item
 from kd_evalsuite.metrics import Estimate, Judge, Judged, Metric
+from kd_evalsuite.protocols.mathvista import RULES_VERSION
 from kd_evalsuite.records import Prediction
 from kd_evalsuite.score import estimated, favourite, require_all, version_of
 from kd_evalsuite.tasks import prompts_of, task_named
+from kd_evalsuite.text import EXTRACTOR_VERSION
 
 SCHEMA = "kd-score/1"
 DEGENERATE = 0.99  # a favourite answer with at least this share says more about the model than the score does
@@ -96,6 +98,8 @@ def report(replies: Replies, protocol: str, judges: Mapping[str, Judge] | None =
         **_numbers(main, first, replies.predictions),
         "favourite": _favourite(first, replies.predictions),
         "scorer": version,
+        "scorer_version": task.scorer,
+        "extractor": extractor_of(task.key),
         "prompts": prompts_of(protocol),
         "metrics": [_numbers(metric, estimate, replies.predictions) for metric, estimate in others],
         "categories": _categories(main, first),
@@ -103,6 +107,11 @@ def report(replies: Replies, protocol: str, judges: Mapping[str, Judge] | None =
         "predictions": _said(replies, task.max_new_tokens),
         "errata": _errata(replies),
     }
+
+
+def extractor_of(key: str) -> str:
+    """How answers are found in replies: the version of the rules for letters, or of those for MathVista."""
+    return f"mathvista-rules-{RULES_VERSION}" if key == "mathvista" else f"text-{EXTRACTOR_VERSION}"
 
 
 def unit_of(best: float) -> tuple[str, float]:

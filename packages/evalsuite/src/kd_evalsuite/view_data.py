@@ -1,5 +1,6 @@
 """How benchmarks, their checks and scores of single files are shown."""
 
+import json
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
     from kd_evalsuite.baselines import Baselines
     from kd_evalsuite.checks import Finding
     from kd_evalsuite.data import TaskData
+
+
+def print_json(value: object) -> None:
+    """A value as JSON on standard output, and nothing else."""
+    out.print(json.dumps(value, ensure_ascii=False, indent=1), markup=False, highlight=False, soft_wrap=True)
 
 
 def _table(*columns: str, title: str | None = None, right: Sequence[str] = ()) -> Table:

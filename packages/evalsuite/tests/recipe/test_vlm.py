@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 import torch
-from kd_evalsuite import commands, commands_data
+from kd_evalsuite import commands, commands_scores
 from kd_evalsuite.config import EvalParams
 from kd_evalsuite.data import load_all
 from kd_evalsuite.images import decode
@@ -160,7 +160,7 @@ def test_run_predicts_and_scores_all_sixteen(llava_folder, benchmark_root, tmp_p
     outs = {"sighted": tmp_path / "sighted", "blind": tmp_path / "blind"}
     for name, out in outs.items():
         commands.predict(params, model, out, blind=name == "blind", replace=False)
-    commands_data.score(params, [(out, out) for out in outs.values()])
+    commands_scores.score(params, [(out, out) for out in outs.values()])
     sighted, blind = (read_scores(out) for out in outs.values())
     assert [sighted.blind, blind.blind] == [False, True]
     assert {s.benchmark for s in sighted.scores} == {*TASKS, "average"}

@@ -1,0 +1,61 @@
+"""What `evalsuite zeroshot` does: find the set and the encoders, classify, show."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from kd_evalsuite import view
+from kd_evalsuite.config import ZeroshotParams
+from kd_evalsuite.finding import find_model, use_threads
+from kd_evalsuite.items import DataError
+from kd_evalsuite.records import ModelRef, Scores
+
+
+def zeroshot(
+    given: ZeroshotParams,
+    models: Sequence[str],
+    out: Path,
+    *,
+    device: str = "cpu",
+    threads: int | None = None,
+    dry_run: bool = False,
+) -> None:
+    """Classify with each encoder; scores go to `out/<name>/`."""
+    from kd_evalsuite.score import write_scores
+    from kd_evalsuite.zeroshot.config import check_config
+    from kd_evalsuite.zeroshot.imagenet import shared_names
+    from kd_evalsuite.zeroshot.sets import open_set
+
+    data = open_set(given.data, names=given.names, templates=given.templates)
+    if shared := shared_names(data.names):
+        view.err.print(f"names of several classes, which nothing can tell apart: {view.plain(', '.join(shared))}")
+    found = [find_model(model) for model in models]
+    if repeated := {m.name for m in found if sum(n.name == m.name for n in found) > 1}:
+        raise DataError(f"Models of one name would share a folder: {', '.join(sorted(repeated))}.")
+    for model in found:
+        check_config(model.path)
+        if dry_run:
+            what = f"{len(data.names)} classes ({data.layout}, {len(data.templates)} templates)"
+            view.out.print(f"would classify {what} with {model.name} into {out / model.name}")
+    if dry_run:
+        return
+    from kd_evalsuite.zeroshot.classify import Encoder, classify
+
+    use_threads(threads)
+    with view.bars() as progress:
+        for model in found:
+            with view.one_bar(progress, model.name, None) as advance:
+                encoder = Encoder(model.path, device)
+                kept = f"{model.sha256[:16]}-{data.fingerprint[:16]}-{given.limit or 'all'}.npz"
+                scores, rows = classify(
+                    encoder,
+                    data,
+                    batch_size=given.batch_size,
+                    limit=given.limit,
+                    workers=given.workers,
+                    advance=advance,
+                    cache=given.cache / kept if given.cache else None,
+                )
+            ref = ModelRef(kind=model.kind, name=model.name, sha256=model.sha256)
+            result = Scores(schema="kd-scores/1", model=ref, blind=False, scores=scores)
+            write_scores(out / model.name, result, rows)
+            view.out.print(view.score_table(result))
