@@ -156,15 +156,18 @@ def merge_command(
 @guarded
 def publish_command(
     folders: Annotated[list[Path], typer.Argument(help="Folders with scores.json, or folders of such ones.")],
+    predictions: Annotated[
+        list[Path], typer.Option("--predictions", help="Where the predictions are, if not beside the scores.")
+    ] = [],  # noqa: B006
     dry_run: DryRun = False,
 ) -> None:
     """Record scores in MLflow and link them to the models; a second time changes nothing.
 
-    Example: evalsuite publish out/eval out/zeroshot
+    Example: evalsuite publish out/eval out/zeroshot --predictions out/predictions
     """
     from kd_evalsuite import commands
 
-    commands.publish(folders, dry_run=dry_run)
+    commands.publish(folders, predictions, dry_run=dry_run)
 
 
 app.add_typer(cli_data.app)

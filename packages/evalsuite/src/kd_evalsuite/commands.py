@@ -196,7 +196,7 @@ def _plan(tasks: Sequence[TaskData], manifest: Manifest, out: Path) -> None:
 # ---------------------------------------------------------------- publish
 
 
-def publish(folders: Sequence[Path], *, dry_run: bool = False) -> None:
+def publish(folders: Sequence[Path], predictions: Sequence[Path], *, dry_run: bool = False) -> None:
     """Record every folder of scores as an MLflow run."""
     from kd_evalsuite.publish import publish_folder, run_name, score_folders
     from kd_evalsuite.score import read_scores
@@ -206,4 +206,4 @@ def publish(folders: Sequence[Path], *, dry_run: bool = False) -> None:
         if dry_run:
             view.out.print(f"would publish {name} from {view.plain(str(folder))}")
         else:
-            view.out.print(f"{name}: run {publish_folder(folder)}")
+            view.out.print(f"{name}: run {publish_folder(folder, predictions)}")

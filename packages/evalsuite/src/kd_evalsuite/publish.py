@@ -4,11 +4,14 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from kd_evalsuite import __version__
 from kd_evalsuite.average import AVERAGE
 from kd_evalsuite.items import DataError
 from kd_evalsuite.predictions import MANIFEST, read_manifest
 from kd_evalsuite.records import Score, Scores
 from kd_evalsuite.score import ITEMS, SCORES, read_scores
+
+PREDICTIONS = "predictions"  # the folder of a run's artifacts
 
 
 def score_folders(folders: Sequence[Path]) -> list[Path]:
@@ -35,8 +38,13 @@ def metrics_of(scores: Sequence[Score]) -> dict[str, float]:
     return out
 
 
-def publish_folder(folder: Path) -> str:
+def publish_folder(folder: Path, predictions: Sequence[Path] = ()) -> str:
     """Record the scores of one folder as a run of experiment `eval`; a second time finds the first.
+
+    Args:
+        folder: With `scores.json`; its predictions are taken from it, or from the folder of the same name below one of
+            `predictions`, if they are there.
+        predictions: Folders of folders of predictions.
 
     A blind model's metrics are not linked to the model: they would stand beside the sighted ones under the same name.
 
@@ -47,17 +55,50 @@ def publish_folder(folder: Path) -> str:
 
     scores = read_scores(folder)
     key = hashlib.sha256((folder / SCORES).read_bytes()).hexdigest()
-    return tracking.publish(
+    run_id = tracking.publish(
         "eval",
         key,
         run_name(scores),
         params=_params(folder, scores),
         metrics=metrics_of(scores.scores),
-        tags={"kd.model": scores.model.name, "sha256": scores.model.sha256, "kd.blind": str(scores.blind).lower()},
+        tags=_tags(folder, scores),
         model_sha256=None if scores.blind else scores.model.sha256,
         datasets=_datasets(folder),
         artifacts=[path for name in (SCORES, ITEMS) if (path := folder / name).is_file()],
     )
+    there = {found.path for found in tracking.client().list_artifacts(run_id, PREDICTIONS)}
+    for path in prediction_files(folder, predictions):
+        if f"{PREDICTIONS}/{path.name}" not in there:
+            tracking.client().log_artifact(run_id, str(path), PREDICTIONS)
+    return run_id
+
+
+def prediction_files(folder: Path, predictions: Sequence[Path]) -> list[Path]:
+    """The predictions that a folder of scores was computed from, one file a task, where they can be found.
+
+    Those of another manifest than the scores' are not.
+    """
+    if not (folder / MANIFEST).is_file():
+        return []
+    manifest = read_manifest(folder)
+    for place in (folder, *(root / folder.name for root in predictions)):
+        files = [place / f"{key}.jsonl" for key in manifest.tasks]
+        if all(file.is_file() for file in files) and read_manifest(place) == manifest:
+            return files
+    return []
+
+
+def _tags(folder: Path, scores: Scores) -> dict[str, str]:
+    tags = {
+        "kd.model": scores.model.name,
+        "sha256": scores.model.sha256,
+        "kd.blind": str(scores.blind).lower(),
+        "kd.evalsuite": __version__,
+    }
+    if (folder / MANIFEST).is_file():
+        manifest = read_manifest(folder)
+        tags |= {"kd.protocol": manifest.protocol, "kd.prompts": manifest.prompts, "kd.mode": manifest.mode}
+    return tags
 
 
 def run_name(scores: Scores) -> str:
@@ -71,7 +112,12 @@ def _params(folder: Path, scores: Scores) -> dict[str, object]:
     params |= {f"version/{benchmark}": version for benchmark, version in versions.items()}
     if (folder / MANIFEST).is_file():
         manifest = read_manifest(folder)
-        params |= {"protocol": manifest.protocol, "prompts": manifest.prompts, "limit": manifest.limit}
+        params |= {
+            "protocol": manifest.protocol,
+            "prompts": manifest.prompts,
+            "limit": manifest.limit,
+            "mode": manifest.mode,
+        }
     return params
 
 

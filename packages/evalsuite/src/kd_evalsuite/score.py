@@ -11,7 +11,7 @@ from kd_evalsuite.data import TaskData
 from kd_evalsuite.items import DataError, Item
 from kd_evalsuite.metrics import Estimate, Judge, Judged, Metric, NothingCountsError
 from kd_evalsuite.predictions import MANIFEST, dump, missing, read_manifest, read_predictions, write_whole
-from kd_evalsuite.records import Prediction, Score, Scores
+from kd_evalsuite.records import Mode, Prediction, Score, Scores
 from kd_evalsuite.tasks import PROTOCOLS, TASKS, task_named
 
 SCORES, ITEMS = "scores.json", "items.jsonl"
@@ -156,12 +156,19 @@ def score_folder(predictions: Path, out: Path, data: Sequence[TaskData], *, prot
         schema="kd-scores/1",
         model=manifest.model,
         blind=manifest.blind,
-        scores=(*scores, *_average(parts, under)),
+        scores=_marked((*scores, *_average(parts, under)), manifest.mode),
     )
     write_scores(out, result, [row for part in parts for row in part.rows])
     if out.resolve() != predictions.resolve():
         write_whole(out / MANIFEST, dump(manifest.model_dump(by_alias=True)))
     return result
+
+
+def _marked(scores: tuple[Score, ...], mode: Mode) -> tuple[Score, ...]:
+    """Options that were compared are another protocol: such scores say so, and are comparable with each other only."""
+    if mode == "generate":
+        return scores
+    return tuple(s.model_copy(update={"benchmark_version": f"{mode}-{s.benchmark_version}"}) for s in scores)
 
 
 def _average(parts: Sequence[TaskScores], protocol: str) -> tuple[Score, ...]:

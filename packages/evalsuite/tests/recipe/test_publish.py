@@ -18,7 +18,7 @@ from pathlib import Path
 from kd_evalsuite.publish import publish_folder
 from kd_evalsuite.tracking import client
 
-first, second = (publish_folder(Path(sys.argv[1])) for _ in range(2))
+first, second = (publish_folder(Path(sys.argv[1]), [Path(sys.argv[2])]) for _ in range(2))
 assert first == second
 run = client().get_run(first)
 assert run.info.run_name == "scripted"
@@ -28,16 +28,19 @@ assert run.data.metrics["eval/gqa/accuracy.stderr"] == 0
 assert run.data.params["protocol"] == "paper"
 assert run.data.tags["kd.blind"] == "false"
 assert len(run.inputs.dataset_inputs) == 16
-assert {a.path for a in client().list_artifacts(first)} == {"scores.json", "items.jsonl"}
+assert run.data.tags["kd.protocol"] == "paper"
+assert run.data.tags["kd.mode"] == "generate"
+assert {a.path for a in client().list_artifacts(first)} == {"scores.json", "items.jsonl", "predictions"}
+assert len(client().list_artifacts(first, "predictions")) == 16
 assert "torch" not in sys.modules
 """
 
 
 def test_scores_become_one_run_with_metrics_datasets_and_files(benchmark_root, tmp_path):
-    write(benchmark_root, tmp_path / "p", gold)
-    score_folder(tmp_path / "p", tmp_path / "s", load_all(benchmark_root, _keys(), pictures=False))
+    write(benchmark_root, tmp_path / "p/scripted", gold)
+    score_folder(tmp_path / "p/scripted", tmp_path / "s/scripted", load_all(benchmark_root, _keys(), pictures=False))
     environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'mlflow.db'}"}
-    command = [sys.executable, "-c", PROGRAM, str(tmp_path / "s")]
+    command = [sys.executable, "-c", PROGRAM, str(tmp_path / "s/scripted"), str(tmp_path / "p")]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
 
