@@ -13,7 +13,7 @@ export WDS_SECURE = 1
 export HF_HUB_OFFLINE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults lint check ui clean wheels docs study real plan constraints
+.PHONY: help setup demo test faults compat lint check ui clean wheels docs study real plan constraints
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -37,6 +37,12 @@ test: setup ## all tests, the whole pipeline at its smallest sizes among them
 
 faults: setup ## the long tests of faults: hundreds of kills, disks that fill up, servers that hang
 	@$(BIN)/python -m pytest -q -m faults packages
+
+compat: setup ## exports in their older form under transformers 4.57, in an environment of its own (.venv-compat)
+	@test -x .venv-compat/bin/python || $(BIN)/python -m venv .venv-compat
+	@grep -E '^(torch|torchvision|numpy|pillow|timm)==' constraints.txt > .venv-compat/pins.txt
+	@$(BIN)/uv pip install --quiet --python .venv-compat/bin/python -c .venv-compat/pins.txt "transformers>=4.57,<4.58" torch torchvision pillow timm
+	@KD_TRANSFORMERS_4=$(CURDIR)/.venv-compat/bin/python $(BIN)/python -m pytest -q -m faults packages/vlm/tests/recipe/test_older_transformers.py
 
 lint: setup
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports && $(BIN)/mypy packages/*/src pipeline world

@@ -1,4 +1,4 @@
-"""The commands about finished VLMs: export, verify-export, chat."""
+"""The commands about whole VLMs: assemble, export, verify-export, chat."""
 
 import sys
 from pathlib import Path
@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from kd_vlm.choices import ConnectorKind
 from kd_vlm.cli_data import _errors
+from kd_vlm.templates import TemplateName
 
 if TYPE_CHECKING:
     from kd_vlm.reader import Conversation
@@ -15,6 +17,30 @@ MODEL = "A VLM: refs/NAME.json, models:/NAME, hf-hub:OWNER/NAME or a folder."
 
 
 app = typer.Typer()
+
+
+@app.command(epilog="Example: vlm assemble hf-hub:timm/ViT-SO400M-14-SigLIP-384 hf-hub:Qwen/Qwen2-0.5B --out out/base")
+def assemble(
+    encoder: Annotated[str, typer.Argument(help="An encoder: refs/NAME.json, models:/NAME, hf-hub:O/NAME, a folder.")],
+    lm: Annotated[str, typer.Argument(help="A causal language model, named likewise.")],
+    out: Annotated[Path, typer.Option(help="A new folder.")],
+    connector: Annotated[ConnectorKind, typer.Option(help="What stands between them.")] = "mlp2x_gelu",
+    factor: Annotated[int | None, typer.Option(help="Of pixel_shuffle and avg_pool: tokens an edge to one.")] = None,
+    layer: Annotated[str | None, typer.Option(help="Layer of the tower: last, or an index such as -2.")] = None,
+    class_token: Annotated[Literal["keep", "drop"] | None, typer.Option(help="Of CLIP towers.")] = None,
+    template: Annotated[TemplateName, typer.Option(help="How conversations are written.")] = "qwen2_base",
+    seed: Annotated[int, typer.Option(min=0, help="Of the connector's weights.")] = 0,
+) -> None:
+    """Put an encoder before a language model, untrained: what adapters are added to, and what other tools train."""
+    with _errors():
+        from kd_vlm.export import write_assembled
+        from kd_vlm.sources import resolve
+
+        _quiet()
+        feature = {"layer": layer if layer in (None, "last") else int(layer), "class_token": class_token}
+        parts = {"connector": connector, "factor": factor, "template": template}
+        write_assembled(resolve(encoder).path, resolve(lm).path, out, feature, parts, seed)
+        typer.echo(str(out))
 
 
 @app.command(epilog="Example: vlm export refs/vlms/vlm-teacher-small.json --out out/vlm-teacher-small --form legacy")

@@ -2,13 +2,17 @@
 
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+import torch
 
 from kd_vlm import card
 from kd_vlm.adapters import merge_adapter
-from kd_vlm.assembly import save_vlm
+from kd_vlm.assembly import assemble, save_vlm
 from kd_vlm.durable import whole_folder
+from kd_vlm.encoder import load_encoder
 from kd_vlm.legacy import write_legacy
 
 Form = Literal["stock", "legacy"]
@@ -36,8 +40,7 @@ def export(
     """
     if not (source / "config.json").is_file():
         raise FileNotFoundError(f"Expected a stock VLM (config.json, safetensors, processor) in {source}, found none.")
-    if out.exists():
-        raise ValueError(f"{out} exists already; name a new folder, or remove that one.")
+    _refuse_existing(out)
     rows = card.read_scores(scores) if scores else []
     facts = card.read_facts(source, name)
     with tempfile.TemporaryDirectory() as scratch, whole_folder(out) as folder:
@@ -51,3 +54,31 @@ def export(
                 shutil.copyfile(file, folder / file.name)
         (folder / card.NAME).write_text(card.card(folder, facts, form=form, scores=rows), encoding="utf-8")
     return out
+
+
+def write_assembled(
+    encoder: Path, lm: Path, out: Path, feature: Mapping[str, Any], parts: Mapping[str, Any], seed: int
+) -> Path:
+    """Write an untrained VLM to the new folder `out`.
+
+    Args:
+        encoder: An open_clip folder.
+        lm: A causal language model.
+        out: Must not exist.
+        feature: Arguments of `load_encoder`.
+        parts: Arguments of `assemble`.
+        seed: Of the connector's weights.
+
+    Raises:
+        ValueError: If `out` exists, or the parts do not fit each other.
+    """
+    _refuse_existing(out)
+    vlm = assemble(load_encoder(encoder, **feature), lm, torch.Generator().manual_seed(seed), **parts)
+    with whole_folder(out) as folder:
+        save_vlm(vlm, folder)
+    return out
+
+
+def _refuse_existing(out: Path) -> None:
+    if out.exists():
+        raise ValueError(f"{out} exists already; name a new folder, or remove that one.")

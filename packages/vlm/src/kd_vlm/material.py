@@ -54,7 +54,8 @@ def gather(encoder: Path, lm: Path, recipe: Recipe, data: Data, seed: int) -> Ma
     }
     generator = torch.Generator().manual_seed(seed)
     kind, factor = recipe.connector.kind, recipe.connector.factor
-    vlm = assemble(towers["finetune"], lm, generator, connector=kind, factor=factor)
+    template = recipe.finetune.template
+    vlm = assemble(towers["finetune"], lm, generator, connector=kind, factor=factor, template=template)
     captions = read_conversations(data.pretrain.file, images=data.pretrain.images, bad=data.bad)
     dialogues = read_conversations(data.finetune.file, images=data.finetune.images, bad=data.bad)
     if len(dialogues) <= recipe.held_out:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kd_vlm import __version__, tracking
+from kd_vlm.adapters import save_adapter
 from kd_vlm.assembly import Vlm, save_vlm, standardise_input
 from kd_vlm.attention import set_attention
 from kd_vlm.checkpoint import Checkpoints, require_room
@@ -207,7 +208,7 @@ def _fit(run: Run, name: str, features: FeatureCache, first: int, done: int) -> 
         )
     if adapted is not None:
         if run.ranks.first:
-            adapted.save_pretrained(run.work / ADAPTER / name)
+            save_adapter(adapted, run.work / ADAPTER / name, base=run.name)
         merge(adapted)
     return n_steps
 

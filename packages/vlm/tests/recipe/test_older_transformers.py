@@ -1,0 +1,68 @@
+"""The older form under transformers 4.57, in an environment of its own: `make compat` makes it and runs this file."""
+
+import os
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from kd_vlm.assembly import assemble, save_vlm
+from kd_vlm.encoder import load_encoder
+from kd_vlm.export import export
+from kd_vlm.verify import example_conversations, verify_export
+from timm.models import register_model
+
+pytestmark = [pytest.mark.recipe, pytest.mark.faults]
+PYTHON = os.environ.get("KD_TRANSFORMERS_4")
+
+
+@register_model
+def vit_siglip_seven(pretrained=False, **kwargs):
+    """SigLIP's form with 6 x 6 tokens."""
+    shape = {"img_size": 48, "patch_size": 8, "embed_dim": 32, "depth": 3, "num_heads": 2}
+    return timm.models.vision_transformer.vit_base_patch16_siglip_224(pretrained, **{**shape, **kwargs})
+
+
+def trunk(encoders, folder, name, size, **more):
+    siglip = "siglip" in name
+    head = {"timm_pool": "map", "timm_proj": "none"} if siglip else {"timm_pool": "", "timm_proj": "linear"}
+    vision = {"timm_model_name": name, "timm_model_pretrained": False, "image_size": size, **head}
+    encoders.write(folder, vision, **more)
+    config = (folder / "open_clip_config.json").read_text()
+    (folder / "open_clip_config.json").write_text(config.replace('"shortest"', '"squash"') if siglip else config)
+    return folder
+
+
+@pytest.mark.skipif(PYTHON is None, reason="KD_TRANSFORMERS_4 names no interpreter with transformers 4.57: make compat")
+@pytest.mark.parametrize(
+    ("kind", "connector", "factor"),
+    [
+        ("clip", "mlp2x_gelu", None),
+        ("clip", "linear", None),
+        ("clip", "pixel_shuffle", 2),
+        ("siglip", "mlp2x_gelu", None),
+        ("siglip", "pixel_shuffle", 3),
+        ("siglip", "avg_pool", 3),
+        ("swin", "mlp2x_gelu", None),
+    ],
+)
+def test_the_older_form_is_the_trained_model_there_too(
+    encoders, vit_folder, lm_folder, tmp_path, kind, connector, factor
+):
+    """No tensor missing, equal tokens, logits, loss, answers; the pipeline's too."""
+    folder = vit_folder
+    if kind == "siglip":
+        folder = trunk(encoders, tmp_path / "siglip", "vit_siglip_seven", 48, embed_dim=32)
+    if kind == "swin":
+        folder = trunk(encoders, tmp_path / "swin", "swin_tiny_patch4_window7_224", 224)
+    generator = torch.Generator().manual_seed(0)
+    vlm = assemble(load_encoder(folder), lm_folder, generator, connector=connector, factor=factor)
+    with torch.no_grad():
+        for p in (*vlm.model.model.language_model.parameters(), *vlm.projector.parameters()):
+            p.add_(torch.randn(p.shape, generator=torch.Generator().manual_seed(1)) * 0.3)
+    vlm.model.config.text_config.rope_parameters = {"rope_theta": 1e6, "rope_type": "default"}
+    save_vlm(vlm, tmp_path / "trained")
+    export(tmp_path / "trained", tmp_path / "out", name="x", form="legacy")
+    checks = verify_export(tmp_path / "trained", tmp_path / "out", example_conversations(), python=str(Path(PYTHON)))
+    assert "transformers 4.57" in checks[0].note
+    assert all(check.ok for check in checks), checks
