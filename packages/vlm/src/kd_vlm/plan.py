@@ -67,6 +67,10 @@ class MicroBatches(Dataset[dict[str, Any]]):
     def __getitem__(self, index: int) -> dict[str, Any]:
         return {"micro": self.share[index], **self.load(self.share[index])}
 
+    def after(self, n: int) -> "MicroBatches":
+        """Without the first `n`."""
+        return MicroBatches(self.share[n:], self.load)
+
     def loader(self, workers: int) -> DataLoader[dict[str, Any]]:
         """In order; a worker that dies or hangs is an error with its process id, after `WORKER_SECONDS` at most."""
         return DataLoader(self, batch_size=None, num_workers=workers, timeout=WORKER_SECONDS if workers else 0)

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -9,6 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from kd_vlm import zero
 from kd_vlm.assembly import Vlm
 from kd_vlm.batch import LossNormalisation, collate, collate_packed, loss_sum, normalised, supervised_logits
 from kd_vlm.checkpoint import Checkpoints
@@ -94,23 +96,8 @@ def fit_stage(
     keep_in_eval_mode(trained.tower)
     if gradient_checkpointing:
         trained.model.gradient_checkpointing_enable({"use_reentrant": False})
-    blank = torch.zeros(1, *features.shape) if ranks.world > 1 else None
-    collating = collate_packed if sampler == "packing" else collate
-
-    def load(micro_batch: MicroBatch) -> dict[str, Any]:
-        pictures = [path for i in micro_batch.samples for path in corpus.pictures[i]]
-        batch = collating([corpus.encoded[i] for i in micro_batch.samples], vlm.processor.tokenizer.pad_token_id)
-        return {"batch": batch, "features": features.of(pictures), "blank": blank}
-
-    share = share_of(
-        plan,
-        rank=ranks.rank,
-        ranks=ranks.world,
-        accumulation=accumulation,
-        supervised=corpus.supervised,
-        lengths=corpus.lengths,
-    )
-    with stop_flag() as stop, torch.random.fork_rng(devices=[]):
+    data = _micro_batches(vlm, corpus, features, plan, accumulation, sampler, ranks)
+    with stop_flag() as stop, torch.random.fork_rng(devices=[]), zero.believed_in() if engine_stage else nullcontext():
         StageTrainer(
             TrainingGraph(trained, same_path=ranks.world > 1),
             Numbers(
@@ -128,7 +115,7 @@ def fit_stage(
                 seed=seed,
             ),
             parameter_groups(trained, projector_lr, language_model_lr),
-            MicroBatches(share[start * accumulation :], load),
+            data.after(start * accumulation),
             start=start,
             ranks=ranks,
             checkpoints=checkpoints,
@@ -145,6 +132,29 @@ def fit_stage(
         load_state(checkpoints.place(steps), all_of(parameter_groups(vlm, projector_lr, language_model_lr)), None)
     vlm.model.eval()
     return steps
+
+
+def _micro_batches(
+    vlm: Vlm, corpus: Corpus, features: FeatureCache, plan: Plan, accumulation: int, sampler: Sampler, ranks: Ranks
+) -> MicroBatches:
+    """This rank's share of the plan, with what a forward takes."""
+    blank = torch.zeros(1, *features.shape) if ranks.world > 1 else None
+    collating = collate_packed if sampler == "packing" else collate
+
+    def load(micro_batch: MicroBatch) -> dict[str, Any]:
+        pictures = [path for i in micro_batch.samples for path in corpus.pictures[i]]
+        batch = collating([corpus.encoded[i] for i in micro_batch.samples], vlm.processor.tokenizer.pad_token_id)
+        return {"batch": batch, "features": features.of(pictures), "blank": blank}
+
+    share = share_of(
+        plan,
+        rank=ranks.rank,
+        ranks=ranks.world,
+        accumulation=accumulation,
+        supervised=corpus.supervised,
+        lengths=corpus.lengths,
+    )
+    return MicroBatches(share, load)
 
 
 def split(batch_size: int, micro_batch_size: int | None, ranks: int) -> tuple[int, int]:

@@ -218,10 +218,11 @@ class StageTrainer(Trainer):
         done = self.state.global_step
         if done == self.reported:
             return
-        self.reported, last, stopping = done, done == self.numbers.steps, self.ranks.any(self.stop.number is not None)
+        self.reported, last = done, done == self.numbers.steps
         if self.ranks.first:
             seconds, lr = time.perf_counter() - self.began, self.groups[0].lr * self._scale(done - 1)
             self.on_step(Step(done, self.loss, lr, grad_norm, seconds, self.data_seconds, self.micro.step_tokens))
+        stopping = self.ranks.any(self.stop.number is not None)
         if last or stopping or done % self.save_every == 0:
             self._commit(done, last=last)
         if self.watch is not None and self.watch_every and done % self.watch_every == 0 and not last:

@@ -3,7 +3,8 @@
 ZeRO shards optimiser state and gradients (stage 2), and parameters too (stage 3), over the ranks that torchrun starts.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,17 @@ def configuration(
         "steps_per_print": 1_000_000_000,
         "wall_clock_breakdown": False,
     }
+
+
+@contextmanager
+def believed_in() -> Iterator[None]:
+    """Afterwards transformers forgets that ZeRO-3 was on: while it believes so, models are built without weights."""
+    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+
+    try:
+        yield
+    finally:
+        unset_hf_deepspeed_config()
 
 
 def is_engine(model: nn.Module) -> bool:

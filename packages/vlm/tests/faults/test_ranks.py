@@ -1,0 +1,129 @@
+"""Two processes over gloo: DDP, ZeRO-2 and ZeRO-3 see the same losses; text-only batches, LoRA, resuming, poison."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .tiny import write_inputs
+
+HERE = Path(__file__).parent
+pytestmark = [pytest.mark.network, pytest.mark.xdist_group("ranks")]
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+@pytest.fixture
+def place(tmp_path, vit_folder, lm_folder, world):
+    write_inputs(tmp_path / "inputs.json", encoder=vit_folder, lm=lm_folder, world=world)
+    return tmp_path
+
+
+def on_two_ranks(place: Path, *jobs: dict, timeout: int = 300) -> list[dict]:
+    """What the first rank saw of each job, all run by the same two processes."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-addr=127.0.0.1"]
+    command += [f"--master-port={free_port()}", str(HERE / "torchrun_worker.py"), str(place), json.dumps(jobs)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False, env=os.environ)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return [json.loads((place / f"{job['name']}.json").read_text()) for job in jobs]
+
+
+def losses(seen: dict) -> list[float]:
+    assert seen["error"] is None, seen["error"]
+    return [seen["losses"][step] for step in sorted(seen["losses"], key=int)]
+
+
+def job(name: str, **options) -> dict:
+    rest = {key: options.pop(key) for key in ("run", "corpus", "stop_after", "poison") if key in options}
+    return {"name": name, "options": options, **rest}
+
+
+def test_zero_2_and_zero_3_train_as_ddp_does_with_text_only_micro_batches_on_either_rank(place):
+    """Micro-batches of one sample: one of them is text only, on one rank; its projector gets exact zeros."""
+    fine = {"micro_batch_size": 1, "sampler": "random"}
+    ddp, two, three = on_two_ranks(
+        place, job("ddp", **fine), job("two", zero_stage=2, **fine), job("three", zero_stage=3, **fine)
+    )
+    assert len(losses(ddp)) == 6
+    assert losses(two) == pytest.approx(losses(ddp), abs=1e-3)
+    assert losses(three) == pytest.approx(losses(ddp), abs=1e-3)
+    assert two["norms"] == pytest.approx(ddp["norms"], rel=1e-3)
+    assert set(two["moved"]) == set(three["moved"]) == set(ddp["moved"])
+    assert any("language_model" in name for name in ddp["moved"])
+    assert not any("vision_tower" in name for name in ddp["moved"])
+
+
+def test_a_number_that_is_none_on_one_rank_stops_all_before_the_update(place):
+    poisoned = job("poisoned", poison=1)
+    sharded = job("sharded", poison=1, zero_stage=2)
+    for seen in on_two_ranks(place, poisoned, sharded):
+        assert seen["error"].startswith("NonFiniteError: The loss is not finite at step 1 (rank 0")
+        assert (seen["moved"], seen["losses"]) == ([], {})
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("stage", [0, 2, 3])
+def test_a_run_stopped_by_a_signal_to_one_rank_goes_on_as_if_it_had_not_been(place, stage):
+    fine = {"zero_stage": stage, "micro_batch_size": 1}
+    whole, stopped, resumed = on_two_ranks(
+        place,
+        job("whole", **fine),
+        job("stopped", run="broken", stop_after=3, **fine),
+        job("resumed", run="broken", **fine),
+    )
+    assert stopped["error"] == "Stopped: Stopped by SIGTERM after step 3; the same command goes on from there."
+    assert sorted(map(int, resumed["losses"])) == [4, 5, 6]
+    assert losses(stopped | {"error": None}) + losses(resumed) == pytest.approx(losses(whole), abs=1e-5)
+
+
+@pytest.mark.faults
+def test_lora_and_pretraining_under_zero_equal_ddp(place):
+    lora = {"language_model": "lora", "micro_batch_size": 1, "sampler": "random"}
+    frozen = {"language_model": "frozen", "language_model_lr": None, "corpus": "pretrain"}
+    seen = on_two_ranks(
+        place,
+        *(job(f"lora-{stage}", zero_stage=stage, **lora) for stage in (0, 2, 3)),
+        *(job(f"pretrain-{stage}", zero_stage=stage, **frozen) for stage in (0, 2, 3)),
+    )
+    for ddp, *sharded in (seen[:3], seen[3:]):
+        for one in sharded:
+            assert losses(one) == pytest.approx(losses(ddp), abs=1e-3)
+            assert set(one["moved"]) == set(ddp["moved"])
+    assert all("multi_modal_projector" in name for name in seen[3]["moved"])
+
+
+@pytest.mark.faults
+def test_bfloat16_under_zero_is_near_ddp_and_lora_resumes(place):
+    fine = {"precision": "bf16", "micro_batch_size": 1}
+    lora = {**fine, "language_model": "lora", "zero_stage": 2}
+    ddp, two, three, whole, stopped, resumed = on_two_ranks(
+        place,
+        *(job(f"bf16-{stage}", zero_stage=stage, **fine) for stage in (0, 2, 3)),
+        job("whole", **lora),
+        job("stopped", run="broken", stop_after=3, **lora),
+        job("resumed", run="broken", **lora),
+    )
+    # DDP keeps float32 weights under autocast, ZeRO rounds them: 8 bits of a loss near 6
+    assert losses(two) == pytest.approx(losses(ddp), abs=0.05)
+    assert losses(three) == pytest.approx(losses(two), abs=0.02)
+    assert losses(stopped | {"error": None}) + losses(resumed) == pytest.approx(losses(whole), abs=1e-4)
+
+
+@pytest.mark.faults
+def test_gradient_accumulation_and_checkpointing_do_not_change_the_losses(place):
+    plain, deep, packed = on_two_ranks(
+        place,
+        job("plain", micro_batch_size=1),
+        job("deep", micro_batch_size=1, zero_stage=3, gradient_checkpointing=True),
+        job("packed", micro_batch_size=1, zero_stage=2, sampler="packing", loss="micro_batch_mean"),
+    )
+    assert losses(deep) == pytest.approx(losses(plain), abs=1e-3)
+    assert losses(packed)
