@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kd_evalsuite.data import folder_of, load_folder, place_of
+from kd_evalsuite.data import folder_of, load_folder, missing_pictures, place_of
 from kd_evalsuite.errata import errata_of
 from kd_evalsuite.hub import SOURCE, read_source
 from kd_evalsuite.items import DataError, Item
@@ -83,7 +83,7 @@ def examine(root: Path, key: str, *, complete: bool = False, pictures: bool = Fa
         data = load_folder(folder, key, pictures=pictures)
     except DataError as error:
         return Finding(key, 0, task.size, "", (str(error),), ())
-    problems = [*_pairs(key, data.items), *_missing_pictures(data.items), *_blanks(data.items)]
+    problems = [*_pairs(key, data.items), *missing_pictures(data.items), *_blanks(data.items)]
     problems += _undecodable(data.items) if pictures else []
     notes: list[str] = []
     fetched = (folder / SOURCE).is_file()
@@ -106,12 +106,6 @@ def _pairs(key: str, items: Sequence[Item]) -> Iterator[str]:
         if odd := [name for name, size in sizes.items() if size != 2]:
             what = "images do not have two questions" if key != "mmvp" else "pairs are not whole"
             yield f"{len(odd)} {what}, e.g. {', '.join(odd[:SHOWN])}"
-
-
-def _missing_pictures(items: Sequence[Item]) -> Iterator[str]:
-    paths = {p.path for item in items for p in item.pictures if p.path is not None and p.data is None}
-    if absent := sorted(str(path) for path in paths if not path.is_file()):
-        yield f"{len(absent)} of {len(paths)} pictures are not there, e.g. {', '.join(absent[:SHOWN])}"
 
 
 def _blanks(items: Sequence[Item]) -> Iterator[str]:

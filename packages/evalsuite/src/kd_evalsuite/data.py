@@ -83,20 +83,29 @@ def _check(folder: Path, items: Iterable[Item]) -> None:
 
 
 def load_all(root: Path, keys: Iterable[str], *, limit: int | None = None, pictures: bool = True) -> list[TaskData]:
-    """All tasks; every problem is reported at once.
+    """All tasks; every problem is reported at once, among them pictures that are not there.
 
     Raises:
         DataError: With one line for each task that cannot be read.
     """
-    loaded, problems = [], []
+    loaded: list[TaskData] = []
+    problems: list[str] = []
     for key in keys:
         try:
             loaded.append(load_task(root, key, limit=limit, pictures=pictures))
+            problems.extend(f"{key}: {line}" for line in (missing_pictures(loaded[-1].items) if pictures else ()))
         except DataError as error:
             problems.append(f"{key}: {error}")
     if problems:
         raise DataError("\n".join(problems))
     return loaded
+
+
+def missing_pictures(items: Iterable[Item]) -> list[str]:
+    """What to say of pictures that are files and are not there: one line, or none."""
+    paths = {p.path for item in items for p in item.pictures if p.path is not None and p.data is None}
+    absent = sorted(str(path) for path in paths if not path.is_file())
+    return [f"{len(absent)} of {len(paths)} pictures are not there, e.g. {', '.join(absent[:3])}"] if absent else []
 
 
 def _cut(items: list[Item], limit: int | None) -> list[Item]:

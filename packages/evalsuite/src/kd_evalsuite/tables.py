@@ -5,7 +5,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ def read_rows(
     rename: dict[str, str] | None = None,
     pictures: bool = True,
     below: str = "",
+    keep: Callable[[Row], bool] = lambda row: True,
 ) -> list[Row]:
     """All rows of the split, in the order of the sorted files.
 
@@ -33,6 +34,7 @@ def read_rows(
         rename: Other public spellings of a column, `{theirs: ours}`; ours wins where both stand.
         pictures: Whether to read image bytes; without, an image cell of a parquet file only says that it is there.
         below: Take only files whose folder's name contains this.
+        keep: Which rows to take; others are not held, not even for a moment all together.
 
     Raises:
         DataError: If no file is found, or a column is missing; the message lists what is there.
@@ -40,13 +42,13 @@ def read_rows(
     files = _files(folder, split, below)
     rows: list[Row] = []
     for file in files:
-        found = READERS[file.suffix](file, pictures)
+        found = _parquet(file, pictures, keep) if file.suffix == ".parquet" else READERS[file.suffix](file, pictures)
         for row in found:
             for theirs, ours in (rename or {}).items():
                 if ours not in row and theirs in row:
                     row[ours] = row[theirs]
         _require(file, found, required)
-        rows.extend(found)
+        rows.extend(row for row in found if keep(row))
     if not rows:
         raise DataError(f"Expected rows in {folder}, found none.")
     return rows
@@ -64,10 +66,16 @@ def data_digest(folder: Path) -> str:
     """The sha256 over names and contents of all files of a benchmark."""
     whole = hashlib.sha256()
     for file in data_files(folder):
-        with file.open("rb") as stream:
-            name = file.name if file == folder else file.relative_to(folder)
-            whole.update(f"{hashlib.file_digest(stream, 'sha256').hexdigest()}  {name}\n".encode())
+        state, name = file.stat(), file.name if file == folder else file.relative_to(folder)
+        whole.update(f"{_file_digest(file, state.st_size, state.st_mtime_ns)}  {name}\n".encode())
     return whole.hexdigest()
+
+
+@lru_cache(maxsize=200_000)
+def _file_digest(file: Path, size: int, mtime_ns: int) -> str:
+    """Of one file; in one process a file that has not changed is read for it once."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _files(folder: Path, split: str, below: str) -> list[Path]:
@@ -99,7 +107,7 @@ def _require(file: Path, rows: Sequence[Row], required: Sequence[str]) -> None:
             raise DataError(f"{file}: row {number} has more cells than the table has columns.")
 
 
-def _parquet(file: Path, pictures: bool) -> list[Row]:
+def _parquet(file: Path, pictures: bool, keep: Callable[[Row], bool] = lambda row: True) -> list[Row]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -109,7 +117,7 @@ def _parquet(file: Path, pictures: bool) -> list[Row]:
         seen: dict[bytes, bytes] = {}
         rows: list[Row] = []
         for batch in table.iter_batches(batch_size=256, columns=columns):
-            found = batch.to_pylist()
+            found = [row for row in batch.to_pylist() if keep(row)]
             rows.extend(_kept_once(found, seen) if pictures else found)
     except pa.ArrowException as error:
         raise DataError(f"{file}: not a readable parquet file: {error}") from None

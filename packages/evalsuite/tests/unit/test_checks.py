@@ -113,3 +113,13 @@ def test_the_command_tells_all_and_fails(root, tmp_path):
     assert found["scienceqa"]["problems"]
     assert not found["mmvp"]["problems"]
     assert "gqa, scienceqa" in done.stderr
+
+
+def test_lost_pictures_stop_a_run_before_the_first_question(root):
+    from kd_evalsuite.data import load_all
+
+    for k in (3, 5):
+        (root / f"mmvp/MMVP Images/{k}.jpg").unlink()
+    assert len(load_all(root, ["mmvp"], pictures=False)[0].items) == 12
+    with pytest.raises(DataError, match="mmvp: 2 of 12 pictures are not there"):
+        load_all(root, ["mmvp", "gqa"])

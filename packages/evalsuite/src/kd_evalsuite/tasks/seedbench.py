@@ -9,7 +9,7 @@ from kd_evalsuite import judges
 from kd_evalsuite.items import Item, Prompt, distinct, picture_of
 from kd_evalsuite.metrics import Metric, items_mean
 from kd_evalsuite.protocols import cambrian, lmms, vlmevalkit
-from kd_evalsuite.tables import read_rows
+from kd_evalsuite.tables import Row, read_rows
 from kd_evalsuite.tasks.base import (
     LETTER_DIRECTLY,
     LETTER_TOKENS,
@@ -36,8 +36,7 @@ def read(folder: Path, pictures: bool) -> list[Item]:
     """
     rename = {"A": "choice_a", "B": "choice_b", "C": "choice_c", "D": "choice_d", "index": "question_id"}
     required = ("question_id", "question", "answer", *OPTIONS)
-    rows = read_rows(folder, required=required, rename=rename, pictures=pictures)
-    rows = [row for row in rows if row.get("data_type", "image") == "image"]
+    rows = read_rows(folder, required=required, rename=rename, pictures=pictures, keep=_is_image)
     items = []
     for key, row in zip(distinct([str(row["question_id"]) for row in rows]), rows, strict=True):
         cells = row.get("image")
@@ -53,6 +52,10 @@ def read(folder: Path, pictures: bool) -> list[Item]:
             )
         )
     return items
+
+
+def _is_image(row: Row) -> bool:
+    return bool(row.get("data_type", "image") == "image")  # the others are videos of eight frames
 
 
 def options_wanted(item: Item) -> Prompt:
