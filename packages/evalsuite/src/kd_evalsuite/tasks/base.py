@@ -24,7 +24,8 @@ class Hub:
     Attributes:
         dataset: Its id.
         files: Patterns of the files that the reader needs.
-        revision: The commit; None where the first fetch decides it and writes it down beside the files.
+        revision: The commit; None where none is known to hold these files: the first fetch decides then, and writes it
+            down beside the files.
     """
 
     dataset: str

@@ -108,7 +108,7 @@ def _task(part: str, categories: Sequence[str], size: int, folder: str = "") -> 
             "vlmevalkit": metrics(vlmevalkit.yes_no),
             "official": metrics(lmms.yes_no),
         },
-        hub=Hub("lmms-lab/MME", ("data/test-*.parquet",)),
+        hub=Hub("lmms-lab/MME", ("data/test-*.parquet",), "d6c9023f017b564f7b3ccccf5348166bce8fdbcd"),
         folder=folder,
     )
 

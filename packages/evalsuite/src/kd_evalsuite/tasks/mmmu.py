@@ -91,5 +91,5 @@ TASK = Task(
     read=read,
     prompts={"cambrian": first_picture, "lmms": all_pictures, "vlmevalkit": select_from},
     metrics={protocol: (Metric("accuracy", one, items_mean),) for protocol, one in ACCURACY.items()},
-    hub=Hub("lmms-lab/MMMU", ("data/validation-*.parquet",)),
+    hub=Hub("lmms-lab/MMMU", ("data/validation-*.parquet",), "364f2e2eb107b36e07ff4c5a15f5947a759cef47"),
 )

@@ -85,5 +85,5 @@ TASK = Task(
         "lmms": metrics(lmms.of_two),
         "vlmevalkit": metrics(vlmevalkit.choice),
     },
-    hub=Hub("MMVP/MMVP", ("Questions.csv", "MMVP Images/*")),
+    hub=Hub("MMVP/MMVP", ("Questions.csv", "MMVP Images/*"), "37eafecab8a3940c50c2ade5b36de69dbc99a8cf"),
 )
