@@ -39,7 +39,7 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
         except ModuleNotFoundError as error:
             if (error.name or "").split(".")[0] == "kd_analysis":
                 raise
-            _fail(f"{error}. Install what this command needs: pip install 'kd-analysis[features,mlflow]'.", 2)
+            _fail(f"{error}. Install what this command needs: pip install 'kd-analysis[features,vlm,mlflow]'.", 2)
         except (ValueError, FileNotFoundError) as error:  # ParamsError, InputError and ImageError are ValueErrors
             _fail(error, 2)
         except KeyboardInterrupt:

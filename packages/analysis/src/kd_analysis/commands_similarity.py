@@ -1,5 +1,6 @@
 """What the commands about similarity do once their parameters are checked; `cli_similarity.py` parses and calls."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -176,15 +177,17 @@ def _show(records: Sequence["Record"], level: float) -> None:
     from kd_analysis.names import parse
     from kd_analysis.similarity import mean_over_tasks
 
-    table = Table("relation", "student", "teacher", "tap", "estimator", "CKA", "+-", "images", box=None)
-    groups: dict[tuple[str, str, str, str, str], list[Record]] = {}
+    estimators = list(dict.fromkeys(r.estimator for r in records))
+    table = Table("relation", "student", "teacher", "tap", *estimators, "images", box=None)
+    groups: dict[tuple[str, str, str, str], dict[str, list[Record]]] = {}
     for r in records:
-        label = r.relation, parse(r.student).label, parse(r.teacher).label, r.tap, r.estimator
-        groups.setdefault(label, []).append(r)
+        label = r.relation, parse(r.student).label, parse(r.teacher).label, r.tap
+        groups.setdefault(label, {}).setdefault(r.estimator, []).append(r)
+    z = NormalDist().inv_cdf(0.5 + level / 2)
     for key, some in groups.items():
-        value, se = mean_over_tasks(some)
-        half = NormalDist().inv_cdf(0.5 + level / 2) * se
-        table.add_row(*key, f"{value:.3f}", f"{half:.3f}", str(sum(r.n for r in some)))
+        means = [mean_over_tasks(some.get(estimator, [])) for estimator in estimators]
+        shown = ["--" if math.isnan(value) else f"{value:.3f} +- {z * se:.3f}" for value, se in means]
+        table.add_row(*key, *shown, str(sum(r.n for r in next(iter(some.values())))))
     view.out.print(table)
 
 

@@ -94,6 +94,28 @@ def test_shards_fill_the_store_and_their_states_merge(world):
     )
 
 
+def test_states_over_disjoint_images_merge_to_the_state_over_all(world):
+    (world / "more").mkdir()
+    for k in range(6):
+        (world / "photos" / f"{k}.png").rename(world / "more" / f"{k}.png")
+        (world / "photos" / f"{k}-again.bmp").unlink()
+    for part in ("photos", "more"):
+        assert call("cka", *BOTH[:4], "--images", part, "--out", part + "-out").exit_code == 0
+        (world / part).rename(world / f"all-{part}")
+    (world / "all").mkdir()
+    for part in ("photos", "more"):
+        (world / f"all-{part}").rename(world / "all" / part)
+    assert call("cka", *BOTH[:4], "--images", "all", "--out", "whole").exit_code == 0
+    pair = "states/pooled/student-vit--large--kd--vs--teacher-large"
+    states = [world / f"{part}-out" / pair / f"{part}.npz" for part in ("photos", "more")]
+    assert call("merge", *states, "--out", "merged.npz").exit_code == 0
+    whole = Moments.load(world / "whole" / pair / "all.npz")
+    for estimator in ("debiased", "biased"):
+        merged = linear_cka(Moments.load(world / "merged.npz"), estimator)
+        assert merged.n == 12
+        assert merged.value == pytest.approx(linear_cka(whole, estimator).value, abs=1e-12)
+
+
 def test_a_map_of_all_layers_is_drawn(world):
     done = call("heatmap", *BOTH, "--out", "map")
     assert done.exit_code == 0, done.output
