@@ -53,6 +53,17 @@ def test_gqa_of_llava_15_13b_is_63_3(gqa, protocol):
     assert 0.6 < found["stderr"] < 0.9  # questions of an image vary together: without that it would be 0.43
 
 
+def mme_rows() -> list[dict]:
+    """MME's questions with LaVIN's replies, as rows of the public data set."""
+    rows = []
+    for file in sorted((GOLD / "mme_lavin").glob("*.txt")):
+        for line in file.read_text().splitlines():
+            image, question, answer, reply = line.split("\t")
+            row = {"question_id": f"{file.stem}/{image}", "question": question, "answer": answer, "category": file.stem}
+            rows.append(row | {"reply": reply})
+    return rows
+
+
 def of_mme(part, answers):
     return load_replies(f"mme_{part}", answers, GOLD / "mme_lavin")
 
