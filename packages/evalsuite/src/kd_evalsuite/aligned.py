@@ -80,15 +80,15 @@ def align(results: Sequence[Result], task: str, *, common: bool = False) -> Alig
         DataError: If models were scored in different ways or on different data, if items are missing (with their ids)
             and `common` is false, or if a model's items do not give its score.
     """
-    _refuse_other_versions(results, task)
+    refuse_other_versions(results, [task])
     way = weighting(results, task)
     tables = [r.items[task] for r in results]
-    clusters = min(({i: row.cluster for i, row in t.items()} for t in tables), key=lambda c: len(set(c.values())))
+    clusters = _clusters(tables)
     everything = dict.fromkeys(i for table in tables for i in table)
     partial = {i for i in everything if any(i not in table for table in tables)}
     if partial and not common:
         raise DataError(_missing(results, task, partial))
-    broken = {clusters.get(i, i) for i in partial}
+    broken = {clusters[i] for i in partial}
     ids = tuple(i for i in everything if i not in partial and clusters[i] not in broken)
     if not ids:
         raise DataError(f"{task}: {', '.join(r.label for r in results)} have no items in common.")
@@ -104,14 +104,33 @@ def align(results: Sequence[Result], task: str, *, common: bool = False) -> Alig
     )
 
 
-def _refuse_other_versions(results: Sequence[Result], task: str) -> None:
-    versions = {f"{r.mains[task].metric} {r.mains[task].benchmark_version}": r.label for r in results}
-    if len(versions) > 1:
-        each = "; ".join(f"{version} ({label})" for version, label in versions.items())
+def refuse_other_versions(results: Sequence[Result], tasks: Sequence[str]) -> None:
+    """Scores of one task must be of one metric, protocol, scorer and data.
+
+    Raises:
+        DataError: With the tasks of which they are not, and how the first one's differ.
+    """
+    versions = {task: {r.label: _version(r.mains[task]) for r in results} for task in tasks}
+    if other := [task for task, found in versions.items() if len(set(found.values())) > 1]:
+        each = "; ".join(f"{label}: {version}" for label, version in versions[other[0]].items())
         raise DataError(
-            f"{task} was scored in different ways or on different data: {each}. Score all predictions under one "
-            "protocol and on the same data, or choose other tasks with --task."
+            f"{', '.join(other)} {'was' if len(other) == 1 else 'were'} scored in different ways or on different data "
+            f"({other[0]}: {each}). Score all predictions under one protocol and on the same data, or choose other "
+            "tasks with --task."
         )
+
+
+def _version(score: Score) -> str:
+    return f"{score.metric} {score.benchmark_version}"
+
+
+def _clusters(tables: Sequence[Mapping[str, ItemRow]]) -> dict[str, str]:
+    """The cluster of every item: that of the model with the fewest, which is the safest, where it has the item."""
+    found = [{i: row.cluster for i, row in table.items()} for table in tables]
+    merged: dict[str, str] = {}
+    for one in sorted(found, key=lambda c: -len(set(c.values()))):
+        merged |= one
+    return merged
 
 
 def _missing(results: Sequence[Result], task: str, partial: set[str]) -> str:

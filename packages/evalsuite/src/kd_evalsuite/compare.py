@@ -13,7 +13,7 @@ import numpy as np
 
 from kd_evalsuite import resample
 from kd_evalsuite.alarms import Alarm, alarms
-from kd_evalsuite.aligned import Aligned, align
+from kd_evalsuite.aligned import Aligned, align, refuse_other_versions
 from kd_evalsuite.average import AVERAGE
 from kd_evalsuite.items import DataError
 from kd_evalsuite.resample import Floats, Stratum
@@ -200,6 +200,7 @@ def _tasks_of(results: Sequence[Result], tasks: Sequence[str], common: bool) -> 
 
 
 def _align_all(results: Sequence[Result], tasks: Sequence[str], common: bool) -> dict[str, Aligned]:
+    refuse_other_versions(results, tasks)
     found, problems = {}, []
     for key in tasks:
         try:

@@ -5,6 +5,8 @@ import shutil
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from kd_evalsuite.aligned import align
 from kd_evalsuite.cli import app
 from kd_evalsuite.compare import How, compare
@@ -170,6 +172,46 @@ def test_another_level_asks_for_another_p(pair):
     wide = compare(results, how=How(level=0.999, samples=2000)).by_task
     assert wide[0].alpha == pytest.approx(0.001)
     assert all(w.high - w.low > u.high - u.low for w, u in zip(wide, usual, strict=True))
+
+
+def test_groups_of_unequal_size_count_once_each(tmp_path):
+    """Circular accuracy: a group of two and one of four rotations weigh the same."""
+    sizes, right = [2, 4, 3], [1.0, 0.0, 1.0]
+    values = np.repeat(right, sizes).tolist()
+    group = np.repeat(range(3), sizes).tolist()
+    rows = scored.rows("mmbench_en", values, cluster=lambda k: f"g{group[k]}")
+    changes = {"mmbench_en": {"value": float(np.mean(right)), "n": 3}}
+    folders = [scored.write(tmp_path / n, n, {"mmbench_en": rows}, changes=changes) for n in "ab"]
+    one = align(read_results(folders), "mmbench_en")
+    assert one.way == "clusters"
+    assert one.units[0][:, 0].tolist() == right
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_common_items_give_the_difference_of_a_plain_loop(tmp_path_factory, data):
+    n = data.draw(st.integers(2, 30))
+    clusters = data.draw(st.lists(st.integers(0, 5), min_size=n, max_size=n))
+    values = [data.draw(st.lists(st.sampled_from([0.0, 0.3, 1.0]), min_size=n, max_size=n)) for _ in range(2)]
+    gone = [data.draw(st.sets(st.integers(0, n - 1), max_size=n - 1)) for _ in range(2)]
+    root, folders = tmp_path_factory.mktemp("common"), []
+    for name, scores_, absent in zip("ab", values, gone, strict=True):
+        rows = scored.rows("gqa", scores_, cluster=lambda k: f"c{clusters[k]}")
+        kept = [row for k, row in enumerate(rows) if k not in absent]
+        folders.append(scored.write(root / name, name, {"gqa": kept}, changes={"gqa": {"n": len(kept)}}))
+    broken = {clusters[k] for k in gone[0] ^ gone[1]}
+    common = [k for k in range(n) if clusters[k] not in broken and k not in gone[0]]
+    if not common:
+        with pytest.raises(DataError, match="no items in common"):
+            compare(read_results(folders), how=How(samples=100), common=True)
+        return
+    (d,) = compare(read_results(folders), how=How(samples=100), common=True).by_task
+    assert d.n == len(common)
+    assert d.value == pytest.approx(100 * np.mean([values[1][k] - values[0][k] for k in common]), abs=1e-9)
+    assert (d.only_first, d.only_second) == (
+        sum(values[0][k] > values[1][k] for k in common),
+        sum(values[1][k] > values[0][k] for k in common),
+    )
 
 
 def test_three_models_stand_against_the_first_or_in_all_pairs(tmp_path):
