@@ -42,7 +42,7 @@ def score_one(
     """Score one file of predictions on one task."""
     from kd_evalsuite.single import load_replies, report
 
-    replies = load_replies(task_named(key).key, predictions, data, errata=errata)
+    replies = load_replies(task_named(key).key, predictions, data, errata=errata, limit=_limit_of(predictions))
     prompts_of(protocol)
     if dry_run:
         view.out.print(f"would score {len(replies.predictions)} predictions of {key} under {protocol}")
@@ -58,6 +58,12 @@ def score_one(
     else:
         view.out.print(view_data.report_table(found))
     return found
+
+
+def _limit_of(predictions: Path) -> int | None:
+    """About how many items were asked, where a manifest beside the file says it."""
+    beside = predictions.parent
+    return read_manifest(beside).limit if (beside / MANIFEST).is_file() else None
 
 
 def _judges(key: str, judging: Judging | None) -> dict[str, "Judge"]:
@@ -147,7 +153,7 @@ def rescore(key: str | None, predictions: Path, data: Path, *, as_json: bool = F
         raise DataError(f"Expected --task for the file {predictions}, or a folder of predictions with {MANIFEST}.")
     reports = []
     for name, file in files.items():
-        replies = load_replies(name, file, data, errata=errata)
+        replies = load_replies(name, file, data, errata=errata, limit=_limit_of(file))
         reports.append([report(replies, protocol) for protocol in PROTOCOLS])
     if as_json:
         view_data.print_json([one for task in reports for one in task])

@@ -35,7 +35,7 @@ class Replies:
     corrected: Corrected | None = None
 
 
-def load_replies(key: str, predictions: Path, data: Path, *, errata: bool = False) -> Replies:
+def load_replies(key: str, predictions: Path, data: Path, *, errata: bool = False, limit: int | None = None) -> Replies:
     """Read both files and put them together.
 
     Args:
@@ -43,12 +43,13 @@ def load_replies(key: str, predictions: Path, data: Path, *, errata: bool = Fals
         predictions: A file of ours, or of another suite (`kd_evalsuite.answers`).
         data: The benchmark's folder or file, or a folder that holds the folders of several.
         errata: Correct the labels that are known to be wrong.
+        limit: Of the items that were asked, where not all were (`load_task`).
 
     Raises:
         DataError: If a file is not as expected, or an item has no reply or several.
     """
     answers = read_answers(predictions)
-    found = load_folder(data, key, pictures=False)
+    found = load_folder(data, key, limit=limit, pictures=False)
     matched = match(answers, found.items, predictions)
     require_all(found, matched.predictions, predictions)
     found = _clustered(found, matched, data)

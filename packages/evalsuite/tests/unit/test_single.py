@@ -274,3 +274,23 @@ def test_a_folder_of_predictions_is_scored_without_parameters_and_under_another_
     assert (
         RUN.invoke(app, ["rescore", "--predictions", str(tmp_path / "p"), "--data", str(benchmark_root)]).exit_code == 0
     )
+
+
+def test_predictions_of_some_items_are_scored_on_these(benchmark_root, tmp_path):
+    from kd_evalsuite.data import load_all
+    from kd_evalsuite.predict import manifest_of
+    from kd_evalsuite.predictions import open_folder
+    from kd_evalsuite.records import ModelRef
+
+    tasks = load_all(benchmark_root, ["gqa"], limit=4)
+    ref = ModelRef(kind="vlm", name="m", sha256="0" * 64)
+    open_folder(tmp_path / "p", manifest_of(ref, tasks, protocol="paper", blind=False, limit=4))
+    rows = [{"id": i.id, "prediction": i.gold[0]} for i in tasks[0].items]
+    write_jsonl(tmp_path / "p/gqa.jsonl", rows)
+    one = ["score", "--task", "gqa", "--predictions", str(tmp_path / "p/gqa.jsonl")]
+    for command in (one, ["rescore", "--predictions", str(tmp_path / "p")]):
+        done = RUN.invoke(app, [*command, "--data", str(benchmark_root), "--json"])
+        assert done.exit_code == 0, done.output
+        found = json.loads(done.stdout)
+        found = found if isinstance(found, dict) else found[0]
+        assert (found["n"], found["value"], found["data"]["complete"]) == (len(rows), 100, False)
