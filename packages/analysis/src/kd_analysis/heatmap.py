@@ -15,6 +15,8 @@ from kd_analysis.gram import kernel_cka, linear_gram
 from kd_analysis.moments import Moments
 from kd_analysis.streaming import own, paired
 
+READABLE = 400  # cells, up to which each one's value (in hundredths) is written into it
+
 
 @dataclass(frozen=True)
 class LayerMap:
@@ -101,6 +103,18 @@ def draw(found: LayerMap, out: Path) -> None:
         figure, axes = plt.subplots(figsize=(2.4 + 0.24 * columns, 1.6 + 0.24 * rows), layout="constrained")
         low = min(0.0, float(np.nanmin(found.values, initial=0.0)))
         picture = axes.imshow(found.values, vmin=low, vmax=1, cmap="viridis", aspect="equal", interpolation="nearest")
+        if rows * columns <= READABLE:
+            for (s, t), value in np.ndenumerate(found.values):
+                ink = "white" if value < (1 + low) / 2 else "black"
+                axes.text(
+                    t,
+                    s,
+                    f"{100 * value:.0f}" if math.isfinite(value) else "",
+                    ha="center",
+                    va="center",
+                    fontsize=6,
+                    color=ink,
+                )
         axes.set_xticks(range(columns), [_short(name) for name in found.teacher_layers], rotation=90)
         axes.set_yticks(range(rows), [_short(name) for name in found.student_layers])
         axes.set_xlabel(found.teacher)
