@@ -12,6 +12,7 @@ from kd_vlm.pictures import BLANK, decode_image, image_path
 from kd_vlm.problems import BadSampleError, Known, MissingImageError, Policy, Problem, blankable
 from kd_vlm.rows import Rows, open_rows
 from kd_vlm.templates import IMAGE, Encoded, Turn
+from kd_vlm.token_store import TokenStore
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,14 @@ class Conversations(Sequence[Sample]):
         if blank:
             return replace(sample, images=tuple(BLANK if name in blank else name for name in sample.images))
         return sample
+
+
+def chosen(samples: Sequence[Sample], numbers: Sequence[int]) -> Sequence[Sample]:
+    """Those of `samples`, still read when they are asked for if these are."""
+    if isinstance(samples, Conversations):
+        at = np.array(numbers, dtype=np.int64)
+        return Conversations(samples.rows, samples.numbers[at], samples._blanks, samples.bad)
+    return [samples[i] for i in numbers]
 
 
 def read_conversations(
@@ -178,7 +187,10 @@ def check_supervision(samples: Sequence[Sample], encoded: Sequence[Encoded], *, 
     Raises:
         ValueError: If a sample has no supervised token, or the share is below `least_share`.
     """
-    counts = np.array([(len(e.ids), e.n_supervised) for e in encoded], dtype=np.int64).reshape(-1, 2)
+    if isinstance(encoded, TokenStore):
+        counts = np.stack([encoded.lengths, encoded.n_supervised], axis=1)
+    else:
+        counts = np.array([(len(e.ids), e.n_supervised) for e in encoded], dtype=np.int64).reshape(-1, 2)
     empty = np.flatnonzero(counts[:, 1] == 0)
     if len(empty):
         raise ValueError(

@@ -62,7 +62,7 @@ def gather(encoder: Path, lm: Path, recipe: Recipe, data: Data, seed: int) -> Ma
         raise ValueError(f"{data.finetune.file} has {len(dialogues)} samples, held_out takes {recipe.held_out}.")
     cut = len(dialogues) - recipe.held_out
     test = [s for s in dialogues[cut:] if s.images]
-    options: dict[str, Any] = {"least_supervised_share": recipe.least_supervised_share}
+    options: dict[str, Any] = {"least_supervised_share": recipe.least_supervised_share, "bad": data.bad}
     first = options | {"template": recipe.pretrain.template, "max_length": recipe.pretrain.max_length}
     second = options | {"template": recipe.finetune.template, "max_length": recipe.finetune.max_length}
     folder = data.finetune.images
@@ -71,7 +71,8 @@ def gather(encoder: Path, lm: Path, recipe: Recipe, data: Data, seed: int) -> Ma
         "finetune": prepare(vlm, dialogues[:cut], folder, **second),
     }
     blind = [without_images(s) for s in test]
-    bad = Counter(captions.bad) + Counter(dialogues.bad)
+    causes = (captions.bad, dialogues.bad, *(corpus.bad for corpus in corpora.values()))
+    bad = sum(map(Counter, causes), Counter[str]())
     return Material(
         vlm, towers, corpora, prepare(vlm, test, folder, **second), prepare(vlm, blind, folder, **second), bad
     )

@@ -197,7 +197,7 @@ def stage_plan(
         epochs,
         seed,
         sampler=sampler,
-        has_image=[bool(pictures) for pictures in corpus.pictures],
+        has_image=corpus.has_image,
         ranks=ranks,
         accumulation=accumulation,
     )

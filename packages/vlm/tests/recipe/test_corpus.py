@@ -1,0 +1,55 @@
+"""From a conversation file to what a stage trains on."""
+
+import json
+
+import pytest
+import torch
+from kd_vlm.assembly import assemble
+from kd_vlm.corpus import prepare
+from kd_vlm.data import read_conversations
+from kd_vlm.encoder import load_encoder
+
+pytestmark = pytest.mark.recipe
+
+
+@pytest.fixture(scope="module")
+def vlm(vit_folder, lm_folder):
+    return assemble(load_encoder(vit_folder), lm_folder, torch.Generator().manual_seed(0))
+
+
+def corpus_of(vlm, world, **options):
+    settings = {"template": "qwen2_base", "least_supervised_share": 0.001, **options}
+    samples = read_conversations(options.pop("file", world / "mix.json"), images=world / "images")
+    return prepare(vlm, samples, world / "images", **settings)
+
+
+def test_texts_and_pictures_are_read_when_they_are_asked_for(vlm, world):
+    corpus = corpus_of(vlm, world)
+    assert [s.id for s in corpus.samples] == [row["id"] for row in json.loads((world / "mix.json").read_text())]
+    assert corpus.lengths == [len(e.ids) for e in corpus.encoded]
+    assert corpus.supervised == [e.n_supervised for e in corpus.encoded]
+    assert corpus.has_image == [bool(pictures) for pictures in corpus.pictures]
+    assert all(len(p) == e.n_images for p, e in zip(corpus.pictures, corpus.encoded, strict=True))
+    assert all(e.ids.count(vlm.image_id) == e.n_images * vlm.tokens_per_image for e in corpus.encoded)
+    assert corpus.bad == {}
+
+
+def test_samples_that_do_not_fit_stop_the_run_or_are_left_out(vlm, world):
+    whole = corpus_of(vlm, world)
+    length = max(whole.lengths) - 1
+    with pytest.raises(ValueError, match=r"no supervised token|pictures"):
+        corpus_of(vlm, world, max_length=20)
+    cut = corpus_of(vlm, world, max_length=length)
+    assert max(cut.lengths) == length
+    left = corpus_of(vlm, world, max_length=vlm.tokens_per_image + 12, bad="skip")
+    assert sum(left.bad.values()) + len(left) == len(whole) > len(left)
+    assert set(left.bad) <= {"too_long", "no_supervision"}
+    ids = {s.id: i for i, s in enumerate(whole.samples)}
+    for sample, encoded in zip(left.samples, left.encoded, strict=True):
+        assert encoded.ids == whole.encoded[ids[sample.id]].ids[: len(encoded.ids)]
+
+
+def test_a_template_that_does_not_fit_the_file_is_named(vlm, world):
+    with pytest.raises(ValueError, match=r"Sample 'd1'.*plain"):
+        corpus_of(vlm, world, template="plain")
+    assert corpus_of(vlm, world, template="plain", bad="skip").bad["template"] > 0
