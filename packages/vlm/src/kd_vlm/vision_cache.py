@@ -53,9 +53,10 @@ class VisionCache:
         """The cache below `root` for what `about` says of tower, preprocessing and feature choice; made if missing."""
         described = {"schema": SCHEMA, "of": dict(about), "tokens": tokens, "width": width, "precision": precision}
         folder = root / key_of(described)[:16]
+        folder.mkdir(parents=True, exist_ok=True)
         if not (folder / "cache.json").is_file():
-            folder.mkdir(parents=True, exist_ok=True)
-            write_whole(folder / "cache.json", (json.dumps(described, indent=1, sort_keys=True) + "\n").encode())
+            with _locked(folder):
+                write_whole(folder / "cache.json", (json.dumps(described, indent=1, sort_keys=True) + "\n").encode())
         return cls(folder, tokens=tokens, width=width, precision=precision)
 
     def refresh(self) -> None:
@@ -98,9 +99,7 @@ class VisionCache:
     @contextmanager
     def writing(self) -> Iterator[None]:
         """Be the only writer; waits for another one, whose shards are then here."""
-        from filelock import FileLock
-
-        with FileLock(self.folder / ".lock"):
+        with _locked(self.folder):
             self.refresh()
             yield
 
@@ -113,6 +112,14 @@ class VisionCache:
                     "Remove the cache's folder; it is computed again."
                 )
         return len(self.index)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    from filelock import FileLock
+
+    with FileLock(folder / ".lock"):
+        yield
 
 
 def file_digest_of(path: Path) -> str:
