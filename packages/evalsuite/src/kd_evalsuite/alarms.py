@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from kd_evalsuite.records import Score
 from kd_evalsuite.results import Result
+from kd_evalsuite.single import DEGENERATE
 from kd_evalsuite.stats import normal_interval
 
-DEGENERATE = 0.99  # a share of one answer from which a score says nothing about what the model sees
 UNREAD = 0.10  # a share of replies without an answer from which a score is about form as much as about sight
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
+from kd_evalsuite.images import MAX_PIXELS
 from kd_evalsuite.items import Picture
 from kd_evalsuite.safe import printable
 
-MAX_PIXELS = 100_000_000  # of an original, looked up in its header before anything is decoded
 SIDE = 320  # of a thumbnail
 QUALITY = 78
 

@@ -10,12 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kd_evalsuite.cli import app
 from kd_evalsuite.data import load_all
+from kd_evalsuite.images import MAX_PIXELS
 from kd_evalsuite.items import DataError, Picture
 from kd_evalsuite.predict import manifest_of
 from kd_evalsuite.predictions import open_folder
 from kd_evalsuite.records import ModelRef, Prediction
 from kd_evalsuite.score import score_folder
-from kd_evalsuite.thumbnails import MAX_PIXELS, ThumbnailError, Thumbnails, thumbnail
+from kd_evalsuite.thumbnails import ThumbnailError, Thumbnails, thumbnail
 from PIL import Image
 from typer.testing import CliRunner
 
