@@ -17,7 +17,8 @@ def curves():
     """Two teachers' students at three epochs of one schedule, and the teachers themselves."""
     rng, rows = np.random.default_rng(0), []
     for teacher in ("a", "b"):
-        for task, place in (("imagenet", {}), ("mmvp", {"framework": "f", "llm": "l"}), ("average", {"framework": "f", "llm": "l"})):  # noqa: E501 # fmt: skip
+        for task in ("imagenet", "mmvp", "average"):
+            place = {} if task == "imagenet" else {"framework": "f", "llm": "l"}
             rows.append(Result(teacher=teacher, task=task, value=40, se=2, n=150, **place))
             for epoch in EPOCHS:
                 cell = {"teacher": teacher, "student": "s", "loss": "kd", "epochs": 96, "epoch": epoch, "task": task}

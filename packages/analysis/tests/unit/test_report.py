@@ -263,7 +263,8 @@ def test_paired_differences_of_teachers_and_other_measures_stand_on_the_page(inp
     shas = {"student_sha256": "0" * 64, "teacher_sha256": "1" * 64, "reason": "", "n": 99, "detail": {}}
     values = {"value": 0.12, "low": 0.1, "high": 0.14, "se": 0.01, "correlation": 0.9, "n": 99, "estimator": "debiased"}
     (inputs / "cka" / "differences.json").write_text(json.dumps([one | values | {"other": "teacher-small"}]))
-    measured = [one | shas | {"relation": r, "measure": "rsa", "value": v} for r, v in (("own teacher", 0.61), ("untrained", 0.2))]  # noqa: E501 # fmt: skip
+    seen = (("own teacher", 0.61), ("untrained", 0.2))
+    measured = [one | shas | {"relation": r, "measure": "rsa", "value": v} for r, v in seen]
     (inputs / "cka" / "measures.json").write_text(json.dumps(measured))
     _, out = write(inputs)
     text = (out / "report.html").read_text()
