@@ -2,6 +2,7 @@ import csv
 import html.parser
 import io
 import json
+import random
 import shutil
 import zlib
 
@@ -236,6 +237,20 @@ def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded():
 def test_broken_images_are_left_out(data):
     with pytest.raises(ThumbnailError):
         thumbnail(data)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(["PNG", "GIF", "JPEG", "WEBP"]), st.integers(0, 2**32), st.integers(1, 6), st.booleans())
+def test_damaged_images_are_shown_or_left_out_and_nothing_else(kind, seed, n, cut):
+    stream, rng = io.BytesIO(), random.Random(seed)
+    Image.linear_gradient("L").resize((30, 20)).convert("P" if kind == "GIF" else "RGB").save(stream, kind)
+    data = bytearray(stream.getvalue())
+    for _ in range(n):
+        data[rng.randrange(len(data))] = rng.randrange(256)
+    try:
+        thumbnail(bytes(data[: rng.randrange(len(data))] if cut else data))
+    except ThumbnailError as error:
+        assert "left out" in str(error)
 
 
 def test_files_outside_the_data_folder_are_not_shown(tmp_path):
