@@ -112,8 +112,9 @@ def compare(
             found[p, t].state = None
             done += 1
             on_pair(done)
-        for (p, _), (q, _), line in _differences(pairs, [found[i, t] for i in range(len(pairs))], level):
-            found[p, t].differences.append(_difference(pairs[p], pairs[q], tap, task, line))
+        for p, q in combinations(range(len(pairs)), 2):
+            if line := _difference((pairs[p], found[p, t]), (pairs[q], found[q, t]), tap, task, level):
+                found[p, t].differences.append(line)
         for p in range(len(pairs)):
             found[p, t].left = {}
     order = [found[p, t] for p in range(len(pairs)) for t in range(len(tasks))]
@@ -211,11 +212,12 @@ class _OnTask:
         (x, left_x), (y, left_y) = self._side(pair.student_features), self._side(pair.teacher_features)
         found.state = paired(x, y, self._blocks(pair))
         if found.state.n >= 3:
-            found.left = leave_one_out(found.state, self._blocks(pair), (left_x, left_y))
+            left = leave_one_out(found.state, self._blocks(pair), (left_x, left_y))
+            found.left = {name: left[name] for name in self.estimators if name in left}
         for estimator in self.estimators:
             whole = linear_cka(found.state, estimator)
-            left = found.left.get(estimator)
-            found.values[estimator] = whole if left is None else estimate(whole, left, self.level)
+            without = found.left.get(estimator)
+            found.values[estimator] = whole if without is None else estimate(whole, without, self.level)
 
     def _by_cells(self, pair: Pair, found: _Found) -> None:
         x, y = self.features[pair.student_features], self.features[pair.teacher_features]
@@ -227,25 +229,21 @@ class _OnTask:
             found.values[estimator] = cell_cka(states, len(self.ids), estimator, self.level)
 
 
-def _differences(
-    pairs: Sequence[Pair], found: Sequence[_Found], level: float
-) -> Iterator[tuple[tuple[int, _Found], tuple[int, _Found], Any]]:
-    """For each student, each two of its teachers."""
-    groups: dict[tuple[str, bool], list[int]] = {}
-    for p, pair in enumerate(pairs):
-        if pair.relation in (OWN, OTHER, ALONE) and "debiased" in found[p].left:
-            groups.setdefault((pair.student, True), []).append(p)
-    for places in groups.values():
-        for p, q in combinations(places, 2):
-            one, two = (linear.values.get("debiased") for linear in (found[p], found[q]))
-            if one and two and not one.reason and not two.reason:
-                line = difference(one, two, found[p].left["debiased"], found[q].left["debiased"], level)
-                yield (p, found[p]), (q, found[q]), line
-
-
-def _difference(one: Pair, two: Pair, tap: str, task: str, line: Any) -> TeacherDifference:
+def _difference(
+    one: tuple[Pair, _Found], two: tuple[Pair, _Found], tap: str, task: str, level: float
+) -> TeacherDifference | None:
+    """Between two teachers of one student; None for other pairs and where one of the two values does not exist."""
+    (a, found_a), (b, found_b) = one, two
+    if a.student != b.student or not {a.relation, b.relation} <= {OWN, OTHER, ALONE}:
+        return None
+    if "debiased" not in found_a.left or "debiased" not in found_b.left:
+        return None
+    values = found_a.values["debiased"], found_b.values["debiased"]
+    if values[0].reason or values[1].reason:
+        return None
+    line = difference(*values, found_a.left["debiased"], found_b.left["debiased"], level)
     return TeacherDifference(
-        one.student, one.teacher, two.teacher, tap, "debiased", task,
+        a.student, a.teacher, b.teacher, tap, "debiased", task,
         line.value, line.low, line.high, line.se, _or_none(line.correlation), line.n,
     )  # fmt: skip
 

@@ -9,11 +9,11 @@ import numpy as np
 from kd_analysis.moments import Blocks, Joint, Matrix, Moments, Own, Rows, Vector
 
 CHUNK = 1024  # rows multiplied at a time; shorter blocks are gathered first
-# Where float32 products would cost digits of CKA, or gain no time, rows are multiplied in float64:
-ROWS, COLUMNS = 512, 100  # fewer
-RANGE = (1e-24, 1e24)  # largest |u|^2 outside it: they would vanish or overflow
-NEAR = 100.0  # a chunk farther from the pilot, squared and in variances of the chunk
-SHARE = 1 / 32  # one column with more of the spread: few entries, and their rounding, decide
+# Where float32 products would cost digits of CKA, or gain no time, rows are multiplied in float64. They are not where
+ROWS, COLUMNS = 512, 100  # a chunk has at least so many,
+RANGE = (1e-24, 1e24)  # its largest |u|^2 lies within: products neither vanish nor overflow,
+NEAR = 100.0  # its mean is no farther from the pilot, squared and in variances of the chunk,
+SHARE = 1 / 32  # and no column has more of the spread: else few entries, and their rounding, decide.
 
 
 def moments(blocks: Blocks) -> Moments:
