@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from kd_evalsuite.store import Stored
+
 IMAGE_MARK = "<image>\n"  # how a prompt says where a picture stands
 
 
@@ -19,7 +21,7 @@ class DataError(ValueError):
 class Picture:
     """An encoded image: its bytes, or the file that holds them. Neither, when only its presence was read."""
 
-    data: bytes | None = None
+    data: bytes | Stored | None = None
     path: Path | None = None
 
     def read(self) -> bytes:
@@ -29,7 +31,7 @@ class Picture:
             DataError: If the file is missing, or the item was read without its pictures.
         """
         if self.data is not None:
-            return self.data
+            return self.data if isinstance(self.data, bytes) else self.data.read()
         if self.path is None:
             raise DataError("This item was read without its pictures; read it again with pictures=True.")
         if not self.path.is_file():

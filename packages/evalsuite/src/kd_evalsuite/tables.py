@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kd_evalsuite.items import DataError
+from kd_evalsuite.store import Store
 
 Row = dict[str, Any]
 SPLITS = ("train", "validation", "val", "dev", "testmini", "testdev", "test")
@@ -41,8 +42,10 @@ def read_rows(
     """
     files = _files(folder, split, below)
     rows: list[Row] = []
+    store = Store()
     for file in files:
-        found = _parquet(file, pictures, keep) if file.suffix == ".parquet" else READERS[file.suffix](file, pictures)
+        parquet = file.suffix == ".parquet"
+        found = _parquet(file, pictures, keep, store) if parquet else READERS[file.suffix](file, pictures)
         for row in found:
             for theirs, ours in (rename or {}).items():
                 if ours not in row and theirs in row:
@@ -107,29 +110,32 @@ def _require(file: Path, rows: Sequence[Row], required: Sequence[str]) -> None:
             raise DataError(f"{file}: row {number} has more cells than the table has columns.")
 
 
-def _parquet(file: Path, pictures: bool, keep: Callable[[Row], bool] = lambda row: True) -> list[Row]:
+def _parquet(
+    file: Path, pictures: bool, keep: Callable[[Row], bool] = lambda row: True, store: Store | None = None
+) -> list[Row]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         table = pq.ParquetFile(file)
         columns = [c for f in table.schema_arrow for c in _leaves(f, pictures)]
-        seen: dict[bytes, bytes] = {}
         rows: list[Row] = []
+        store = store or Store()
         for batch in table.iter_batches(batch_size=256, columns=columns):
             found = [row for row in batch.to_pylist() if keep(row)]
-            rows.extend(_kept_once(found, seen) if pictures else found)
+            rows.extend(_held_once(found, store) if pictures else found)
     except pa.ArrowException as error:
         raise DataError(f"{file}: not a readable parquet file: {error}") from None
     return rows
 
 
-def _kept_once(rows: list[Row], seen: dict[bytes, bytes]) -> list[Row]:
-    """The rows with equal pictures being one object: a data set repeats a page or photo for every question on it."""
+def _held_once(rows: list[Row], store: Store) -> list[Row]:
+    """The rows with their pictures in the store, in cells and in lists of cells."""
     for row in rows:
-        for cell in row.values():
-            if isinstance(cell, dict) and isinstance(cell.get("bytes"), bytes):
-                cell["bytes"] = seen.setdefault(cell["bytes"], cell["bytes"])
+        for value in row.values():
+            for cell in value if isinstance(value, list) else [value]:
+                if isinstance(cell, dict) and isinstance(cell.get("bytes"), bytes):
+                    cell["bytes"] = store.keep(cell["bytes"])
     return rows
 
 
