@@ -13,7 +13,7 @@ export WDS_SECURE = 1
 export HF_HUB_OFFLINE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults compat lint check ui clean wheels docs study real plan constraints
+.PHONY: help setup demo test faults services compat lint check ui clean wheels docs study real plan constraints
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -44,6 +44,10 @@ compat: setup ## exports in their older form under transformers 4.57, in an envi
 	@$(BIN)/uv pip install --quiet --python .venv-compat/bin/python -c .venv-compat/pins.txt "transformers>=4.57,<4.58" torch torchvision pillow timm
 	@KD_TRANSFORMERS_4=$(CURDIR)/.venv-compat/bin/python $(BIN)/python -m pytest -q -m faults packages/vlm/tests/recipe/test_older_transformers.py
 
+services: setup ## a small study through PostgreSQL, an object store and MLflow's server, on loopback
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -r requirements-services.txt
+	@$(BIN)/python -m pytest -q -m services tests/services
+
 lint: setup
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports && $(BIN)/mypy packages/*/src pipeline world
 
@@ -73,7 +77,7 @@ real: setup ## the same stages on real data, where that is present
 
 constraints: setup ## resolve the pins again
 	@$(BIN)/uv pip compile --quiet --universal --no-annotate --no-header --python-version 3.11 \
-	  packages/*/pyproject.toml --all-extras requirements-dev.txt requirements-docs.txt -o constraints.txt
+	  packages/*/pyproject.toml --all-extras requirements-dev.txt requirements-docs.txt requirements-services.txt -o constraints.txt
 	@! grep -n '://' constraints.txt
 
 clean: ## remove what the study wrote; .venv stays (remove it by hand)
