@@ -20,8 +20,11 @@ LossNormalisation = Literal["micro_batch_mean", "global_tokens"]
 class Corpus(Params):
     """Conversations in LLaVA's format and the folder of their pictures."""
 
-    file: Path
+    file: Path = Field(description=".json (one array), .jsonl or .parquet.")
     images: Path
+    manifest: Path | None = Field(
+        None, description="Folder that `vlm validate` wrote about the file; its pictures are not looked at again."
+    )
 
 
 class Data(Params):

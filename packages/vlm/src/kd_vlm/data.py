@@ -139,6 +139,8 @@ def parse(row: Any) -> Sample:
     """
     try:
         image = row.get("image") or ()
+        if isinstance(image, dict):
+            raise TypeError("image holds a picture; write the pictures to a folder and give their paths")
         images = (image,) if isinstance(image, str) else tuple(_strings(image))
         messages = [tuple(_strings((m["from"], m["value"]))) for m in row["conversations"]]
         name = str(row.get("id", ""))

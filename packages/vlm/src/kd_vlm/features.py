@@ -16,6 +16,7 @@ from torch import Tensor
 
 from kd_vlm.encoder import Encoder, visual_tokens
 from kd_vlm.pictures import BLANK, decode_image
+from kd_vlm.problems import BadSampleError
 from kd_vlm.vision_cache import RAW, Precision, VisionCache, file_digest_of
 
 SHARD_BYTES = 1 << 28  # of a shard on disk, and so what a kill can cost
@@ -186,7 +187,10 @@ class _Tower:
         self.encoder.tower.to("cpu")
 
     def _pixels(self, paths: Sequence[Path]) -> Tensor:
-        pixels: Tensor = self.encoder.processor([decode_image(path) for path in paths], return_tensors="pt")[
-            "pixel_values"
-        ]
+        try:
+            pictures = [decode_image(path) for path in paths]
+        except BadSampleError as error:
+            hint = "Run `vlm validate` and name its folder as the manifest of these conversations; `bad` then applies."
+            raise BadSampleError(error.cause, f"{error} {hint}") from None
+        pixels: Tensor = self.encoder.processor(pictures, return_tensors="pt")["pixel_values"]
         return pixels

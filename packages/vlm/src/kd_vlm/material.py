@@ -12,12 +12,14 @@ from kd_vlm.assembly import Vlm, assemble
 from kd_vlm.config import Corpus as CorpusParams
 from kd_vlm.config import Data, Recipe
 from kd_vlm.corpus import Corpus, prepare
-from kd_vlm.data import Sample, distinct_images, read_conversations
+from kd_vlm.data import Conversations, Sample, distinct_images, read_conversations
 from kd_vlm.distributed import Ranks
 from kd_vlm.encoder import Encoder, load_encoder
 from kd_vlm.features import FeatureCache, cache_features
+from kd_vlm.manifest import read_manifest
 from kd_vlm.pictures import image_path
 from kd_vlm.preprocess import padding
+from kd_vlm.problems import Policy
 from kd_vlm.templates import IMAGE
 from kd_vlm.workspace import file_digest, progress
 
@@ -56,8 +58,7 @@ def gather(encoder: Path, lm: Path, recipe: Recipe, data: Data, seed: int) -> Ma
     kind, factor = recipe.connector.kind, recipe.connector.factor
     template = recipe.finetune.template
     vlm = assemble(towers["finetune"], lm, generator, connector=kind, factor=factor, template=template)
-    captions = read_conversations(data.pretrain.file, images=data.pretrain.images, bad=data.bad)
-    dialogues = read_conversations(data.finetune.file, images=data.finetune.images, bad=data.bad)
+    captions, dialogues = (_conversations(params, data.bad) for params in (data.pretrain, data.finetune))
     if len(dialogues) <= recipe.held_out:
         raise ValueError(f"{data.finetune.file} has {len(dialogues)} samples, held_out takes {recipe.held_out}.")
     cut = len(dialogues) - recipe.held_out
@@ -76,6 +77,11 @@ def gather(encoder: Path, lm: Path, recipe: Recipe, data: Data, seed: int) -> Ma
     return Material(
         vlm, towers, corpora, prepare(vlm, test, folder, **second), prepare(vlm, blind, folder, **second), bad
     )
+
+
+def _conversations(params: CorpusParams, bad: Policy) -> Conversations:
+    known = None if params.manifest is None else read_manifest(params.manifest, params.file).problems()
+    return read_conversations(params.file, images=params.images, bad=bad, known=known)
 
 
 def without_images(sample: Sample) -> Sample:

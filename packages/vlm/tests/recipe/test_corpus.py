@@ -1,13 +1,17 @@
 """From a conversation file to what a stage trains on."""
 
 import json
+import shutil
 
 import pytest
 import torch
 from kd_vlm.assembly import assemble
+from kd_vlm.config import Data, packaged_recipe
 from kd_vlm.corpus import prepare
 from kd_vlm.data import read_conversations
 from kd_vlm.encoder import load_encoder
+from kd_vlm.material import gather
+from kd_vlm.validate import validate
 
 pytestmark = pytest.mark.recipe
 
@@ -53,3 +57,24 @@ def test_a_template_that_does_not_fit_the_file_is_named(vlm, world):
     with pytest.raises(ValueError, match=r"Sample 'd1'.*plain"):
         corpus_of(vlm, world, template="plain")
     assert corpus_of(vlm, world, template="plain", bad="skip").bad["template"] > 0
+
+
+def test_what_a_manifest_found_bad_is_left_out_of_a_run(vit_folder, lm_folder, world, tmp_path):
+    rows = json.loads((world / "mix.json").read_text())
+    images = tmp_path / "images"
+    shutil.copytree(world / "images", images)
+    (images / "a" / "2.png").write_bytes((images / "a" / "2.png").read_bytes()[:200])
+    (tmp_path / "mix.json").write_text(json.dumps(rows))
+    manifest = validate(
+        tmp_path / "mix.json", images, tmp_path / "manifest", tokens=None, workers=1, on_rows=lambda *_: None
+    )
+    assert manifest.counts == {"image_corrupt": 1}
+    recipe = packaged_recipe("fast").model_copy(update={"held_out": 2})
+    for bad, left in (("skip", 9), ("blank", 10)):
+        files = {"file": tmp_path / "mix.json", "images": images, "manifest": tmp_path / "manifest"}
+        data = Data.model_validate(
+            {"pretrain": {**files, "file": world / "captions.json", "manifest": None}, "finetune": files, "bad": bad}
+        )
+        material = gather(vit_folder, lm_folder, recipe, data, seed=0)
+        assert len(material.corpora["finetune"]) == left
+        assert material.bad == {"image_corrupt": 1}

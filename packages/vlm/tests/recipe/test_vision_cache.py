@@ -163,3 +163,9 @@ def test_the_grey_picture_has_tokens_too(encoder, world, paths, tmp_path):
     for limit in (0, 10**9):
         features = cached(encoder, [grey, paths[0]], tmp_path, memory_limit=limit)
         assert torch.isfinite(features.of([grey])).all()
+
+
+def test_a_picture_that_does_not_decode_says_what_to_do(encoder, paths, tmp_path):
+    (tmp_path / "half.png").write_bytes(paths[0].read_bytes()[:300])
+    with pytest.raises(ValueError, match=r"half\.png: not a picture.*vlm validate"):
+        cached(encoder, [paths[1], tmp_path / "half.png"], tmp_path / "root", workers=2)
