@@ -131,6 +131,7 @@ def publish(
     model_sha256: str | None = None,
     datasets: Sequence[Mapping[str, str]] = (),
     artifacts: Sequence[Path] = (),
+    measured_on: Mapping[str, str] | None = None,
 ) -> str:
     """Record finished work as a run, once: a run with the same `key` is returned as it is.
 
@@ -138,6 +139,7 @@ def publish(
         key: What makes this work the same as other work, usually a digest of its output.
         metrics: Finite values; also linked to the registered model, so that models can be compared by them.
         model_sha256: Digest of that model.
+        measured_on: The name of the data set of a metric, by metric; MLflow shows such metrics together.
     """
     start = {
         "key": key,
@@ -152,7 +154,9 @@ def publish(
     run_id = run_of(start)
     if client().get_run(run_id).info.status == "FINISHED":
         return run_id
-    log_metrics(run_id, [{"step": 0, "time": now_ms(), "values": metrics}], _model_id(model_sha256))
+    by_name = {d["name"]: d for d in datasets}
+    measured = {metric: by_name[name] for metric, name in (measured_on or {}).items() if name in by_name}
+    log_metrics(run_id, [{"step": 0, "time": now_ms(), "values": metrics}], _model_id(model_sha256), measured)
     for artifact in artifacts:
         client().log_artifact(run_id, str(artifact))
     client().set_terminated(run_id, "FINISHED")
@@ -165,10 +169,20 @@ def _model_id(sha256: str | None) -> str | None:
     return source.removeprefix("models:/") if source.startswith("models:/m-") else None
 
 
-def log_metrics(run_id: str, events: Iterable[Mapping[str, Any]], model_id: str | None = None) -> None:
+def log_metrics(
+    run_id: str,
+    events: Iterable[Mapping[str, Any]],
+    model_id: str | None = None,
+    measured_on: Mapping[str, Mapping[str, str]] | None = None,
+) -> None:
     entity = import_mlflow().entities.Metric
+
+    def data(key: str) -> dict[str, str]:
+        found = (measured_on or {}).get(key)
+        return {"dataset_name": found["name"], "dataset_digest": found["digest"][:32]} if found else {}
+
     metrics = [
-        entity(key, value, event["time"], event["step"], model_id=model_id, run_id=run_id)
+        entity(key, value, event["time"], event["step"], model_id=model_id, run_id=run_id, **data(key))
         for event in events
         for key, value in event["values"].items()
     ]

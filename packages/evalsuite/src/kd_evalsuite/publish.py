@@ -11,7 +11,8 @@ from kd_evalsuite.predictions import MANIFEST, read_manifest
 from kd_evalsuite.records import Score, Scores
 from kd_evalsuite.score import ITEMS, SCORES, read_scores
 
-PREDICTIONS = "predictions"  # the folder of a run's artifacts
+PREDICTIONS, TABLE = "predictions", "scores_table.json"  # of a run's artifacts
+NOTE = "mlflow.note.content"  # Markdown that MLflow shows on a run's page
 
 
 def score_folders(folders: Sequence[Path]) -> list[Path]:
@@ -61,16 +62,49 @@ def publish_folder(folder: Path, predictions: Sequence[Path] = ()) -> str:
         run_name(scores),
         params=_params(folder, scores),
         metrics=metrics_of(scores.scores),
-        tags=_tags(folder, scores),
+        tags={**_tags(folder, scores), NOTE: note(scores)},
         model_sha256=None if scores.blind else scores.model.sha256,
         datasets=_datasets(folder),
         artifacts=[path for name in (SCORES, ITEMS) if (path := folder / name).is_file()],
+        measured_on={name: name.split("/")[1] for name in metrics_of(scores.scores)},
     )
+    tracking.log_table(run_id, TABLE, table(scores))
     there = {found.path for found in tracking.client().list_artifacts(run_id, PREDICTIONS)}
     for path in prediction_files(folder, predictions):
         if f"{PREDICTIONS}/{path.name}" not in there:
             tracking.client().log_artifact(run_id, str(path), PREDICTIONS)
     return run_id
+
+
+def table(scores: Scores) -> list[dict[str, object]]:
+    """A row a metric, the Average first: what MLflow's table view sets side by side for several models.
+
+    That view takes the first column for its rows and shows the second, until others are chosen.
+    """
+    ordered = sorted(scores.scores, key=lambda s: s.benchmark != AVERAGE)
+    return [
+        {
+            "metric": f"{s.benchmark}/{s.metric}",
+            "score": f"{s.value * scale:.2f} ± {s.stderr * scale:.2f}",
+            "n": s.n,
+            "chance": None if s.chance is None else round(s.chance * scale, 2),
+            "unread": s.n_unparsed,
+            "favourite answer": f"{s.top_answer_share:.0%}",
+            "model": run_name(scores),
+            "version": s.benchmark_version,
+        }
+        for s in ordered
+        for scale in (100 if s.best == 1 else 1,)
+    ]
+
+
+def note(scores: Scores) -> str:
+    """The main metrics as Markdown."""
+    shown = ("metric", "score", "n", "chance", "unread", "favourite answer")
+    main = {f"{s.benchmark}/{s.metric}" for s in scores.scores if s == scores.main(s.benchmark)}
+    rows = [[row[key] for key in shown] for row in table(scores) if row["metric"] in main]
+    cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    return "\n".join("|".join(("", *line, "")) for line in (shown, ["---"] * len(shown), *cells))
 
 
 def prediction_files(folder: Path, predictions: Sequence[Path]) -> list[Path]:

@@ -30,7 +30,10 @@ assert run.data.tags["kd.blind"] == "false"
 assert len(run.inputs.dataset_inputs) == 16
 assert run.data.tags["kd.protocol"] == "paper"
 assert run.data.tags["kd.mode"] == "generate"
-assert {a.path for a in client().list_artifacts(first)} == {"scores.json", "items.jsonl", "predictions"}
+assert {a.path for a in client().list_artifacts(first)} == {
+    "scores.json", "items.jsonl", "predictions", "scores_table.json"
+}
+assert "|gqa/accuracy|100.00 ± 0.00|12|" in run.data.tags["mlflow.note.content"]
 assert len(client().list_artifacts(first, "predictions")) == 16
 assert "torch" not in sys.modules
 """
