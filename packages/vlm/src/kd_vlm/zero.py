@@ -3,6 +3,7 @@
 ZeRO shards optimiser state and gradients (stage 2), and parameters too (stage 3), over the ranks that torchrun starts.
 """
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -70,13 +71,14 @@ def configuration(
 
 @contextmanager
 def believed_in() -> Iterator[None]:
-    """Afterwards transformers forgets that ZeRO-3 was on: while it believes so, models are built without weights."""
+    """Afterwards transformers and accelerate forget it: while they believe in ZeRO-3, models get no weights."""
     from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
     try:
         yield
     finally:
         unset_hf_deepspeed_config()
+        os.environ.pop("ACCELERATE_USE_DEEPSPEED", None)  # accelerate leaves it, and wraps the next stage with it
 
 
 def is_engine(model: nn.Module) -> bool:
