@@ -1,17 +1,12 @@
 """The command `vlm`: parse, call, report."""
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from kd_vlm import cli_data, cli_models, cli_recipes
-
-if TYPE_CHECKING:
-    from kd_vlm.config import Section
+from kd_vlm import cli_data, cli_models, cli_recipes, cli_sweep
+from kd_vlm.console import DryRun, Fork, Out, Overrides, ParamsFile, Runs, errors, load
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -19,38 +14,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Put vision encoders into LLaVA-style VLMs and train those.",
 )
-
-ParamsFile = Annotated[Path, typer.Option("--params", help="Parameter file; the section vlm is read.")]
-Overrides = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override one parameter; repeatable.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything and say what would be done.")]
-Out = Annotated[Path, typer.Option(help="Folder for the models; each goes into OUT/<cell>.")]
-Fork = Annotated[
-    bool, typer.Option("--fork", help="Go on with an unfinished run under changed parameters, as a run of its own.")
-]
-Runs = Annotated[Path, typer.Option(help="Folder for checkpoints of unfinished runs.")]
-
-
-@contextmanager
-def _errors() -> Iterator[None]:
-    """Exceptions to one message and the exit code of contract/README.md."""
-    from kd_vlm.exits import exit_code
-
-    try:
-        yield
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except Exception as error:
-        if (code := exit_code(error)) is None:
-            raise
-        typer.echo(str(error), err=True)
-        raise typer.Exit(code) from None
-
-
-def _load(params: Path, overrides: list[str]) -> "Section":
-    from kd_vlm.config import Section
-    from kd_vlm.params import load_section
-
-    return load_section(params, "vlm", Section, overrides)
 
 
 @app.command(
@@ -67,8 +30,8 @@ def run(
     fork: Fork = False,
 ) -> None:
     """Train VLMs: pretrain the projector, then finetune projector and language model."""
-    with _errors():
-        section = _load(params, overrides)
+    with errors():
+        section = load(params, overrides)
         chosen = {name: section.cell(name) for name in cell or section.cells}
         if dry_run:
             for name, one in chosen.items():
@@ -106,8 +69,8 @@ def lm(
     dry_run: DryRun = False,
 ) -> None:
     """Train small language models with their tokenizers on the world's text."""
-    with _errors():
-        section = _load(params, overrides)
+    with errors():
+        section = load(params, overrides)
         chosen = {name: section.language_model(name) for name in cell or section.lms}
         if dry_run:
             for name, one in chosen.items():
@@ -126,7 +89,7 @@ def register(
     refs: Annotated[Path | None, typer.Option(help="Folder to write references to, one file a model.")] = None,
 ) -> None:
     """Make MLflow hold the runs and the models of folders, and write their references."""
-    with _errors():
+    with errors():
         from kd_vlm.journal import register as register_folder
 
         for folder in folders:
@@ -137,13 +100,14 @@ def register(
 @app.command(epilog="Example: vlm sync runs models")
 def sync(folders: Annotated[list[Path], typer.Argument(help="Looked through for journals.")]) -> None:
     """Send MLflow what it lacks of the journals in folders: after it was down, or from another machine."""
-    with _errors():
+    with errors():
         from kd_vlm.shipping import send_all
 
         for name, events in send_all(folders):
             typer.echo(f"{name}: {events} events sent")
 
 
+app.command(epilog=cli_sweep.EXAMPLE)(cli_sweep.sweep)
 app.command(epilog=cli_data.EXAMPLE)(cli_data.validate)
 app.add_typer(cli_recipes.app, name="recipes")
 app.add_typer(cli_models.app)

@@ -60,6 +60,8 @@ def joined(*, deepspeed: bool = False) -> Iterator[Ranks]:
         deepspeed: Whether DeepSpeed is to use the same process group.
     """
     cuda = torch.cuda.is_available()
+    if not cuda:
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # DeepSpeed, which accelerate imports, need not guess and warn
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if cuda else CPU
     if cuda:
         torch.cuda.set_device(device)

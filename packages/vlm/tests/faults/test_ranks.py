@@ -46,12 +46,21 @@ def job(name: str, **options) -> dict:
     return {"name": name, "options": options, **rest}
 
 
-def test_zero_2_and_zero_3_train_as_ddp_does_with_text_only_micro_batches_on_either_rank(place):
-    """Micro-batches of one sample: one of them is text only, on one rank; its projector gets exact zeros."""
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory, vit_folder, lm_folder, world):
+    """What five trainings saw, run one after the other by the same two processes."""
+    place = tmp_path_factory.mktemp("ranks")
+    write_inputs(place / "inputs.json", encoder=vit_folder, lm=lm_folder, world=world)
     fine = {"micro_batch_size": 1, "sampler": "random"}
-    ddp, two, three = on_two_ranks(
-        place, job("ddp", **fine), job("two", zero_stage=2, **fine), job("three", zero_stage=3, **fine)
-    )
+    names = ("ddp", "two", "three", "poisoned", "sharded")
+    jobs = [job(name, zero_stage=stage, **fine) for name, stage in zip(names, (0, 2, 3, 0, 2), strict=True)]
+    jobs[3]["poison"] = jobs[4]["poison"] = 1
+    return dict(zip(names, on_two_ranks(place, *jobs), strict=True))
+
+
+def test_zero_2_and_zero_3_train_as_ddp_does_with_text_only_micro_batches_on_either_rank(seen):
+    """Micro-batches of one sample: one of them is text only, on one rank; its projector gets exact zeros."""
+    ddp, two, three = seen["ddp"], seen["two"], seen["three"]
     assert len(losses(ddp)) == 6
     assert losses(two) == pytest.approx(losses(ddp), abs=1e-3)
     assert losses(three) == pytest.approx(losses(ddp), abs=1e-3)
@@ -61,12 +70,10 @@ def test_zero_2_and_zero_3_train_as_ddp_does_with_text_only_micro_batches_on_eit
     assert not any("vision_tower" in name for name in ddp["moved"])
 
 
-def test_a_number_that_is_none_on_one_rank_stops_all_before_the_update(place):
-    poisoned = job("poisoned", poison=1)
-    sharded = job("sharded", poison=1, zero_stage=2)
-    for seen in on_two_ranks(place, poisoned, sharded):
-        assert seen["error"].startswith("NonFiniteError: The loss is not finite at step 1 (rank 0")
-        assert (seen["moved"], seen["losses"]) == ([], {})
+@pytest.mark.parametrize("name", ["poisoned", "sharded"])
+def test_a_number_that_is_none_on_one_rank_stops_all_before_the_update(seen, name):
+    assert seen[name]["error"].startswith("NonFiniteError: The loss is not finite at step 1 (rank 0")
+    assert (seen[name]["moved"], seen[name]["losses"]) == ([], {})
 
 
 @pytest.mark.faults

@@ -1,13 +1,17 @@
 """The commands from parameters to a registered model, in a tracking database of their own."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 
 import pytest
+from kd_vlm import run as run_module
 from kd_vlm import tracking
 from kd_vlm.cli import app
-from kd_vlm.journal import read_journal
+from kd_vlm.journal import Journal, read_journal, register
+from kd_vlm.lock import sole_writer
 from transformers import AutoModelForImageTextToText, AutoProcessor
 from typer.testing import CliRunner
 
@@ -69,6 +73,83 @@ def test_from_text_and_encoder_to_a_registered_vlm(study):
     first = tracking.digest(folder)
     call("run", "--cell", "one")
     assert tracking.digest(folder) == first, "the same inputs give the same model"
+
+
+def stop_at(monkeypatch, number: int, step: int) -> None:
+    """Send this process `number` at `step` of the next stage that begins."""
+    whole = run_module.on_step
+
+    def on_step(*arguments, **options):
+        act = whole(*arguments, **options)
+
+        def then(done):
+            act(done)
+            if done.number == step:
+                os.kill(os.getpid(), number)
+
+        return then
+
+    monkeypatch.setattr(run_module, "on_step", on_step)
+
+
+def test_a_run_is_stopped_refuses_other_parameters_and_forks(study, monkeypatch):
+    """143 with a checkpoint, 2 for changed parameters, 7 while another writes; LoRA, tables and MFU on the way."""
+    call("lm", "--cell", "lm-tiny")
+    habits = ["--set", "validate_every=2", "--set", "sample_every=2", "--set", "samples=2", "--set", "peak_tflops=1"]
+    lora = "recipes.tinyllava.finetune={template: qwen2_base, batch_size: 4, epochs: 2, projector_lr: 1.0e-3, "
+    lora += "language_model: lora, language_model_lr: 1.0e-3, lora: {rank: 2, alpha: 4}}"
+    ours = ["run", "--cell", "one", "--set", lora, *habits]
+    with monkeypatch.context() as patch:
+        stop_at(patch, signal.SIGTERM, 1)
+        result = CliRunner().invoke(app, ours)
+    assert (result.exit_code, "Stopped by SIGTERM after step 1" in result.output) == (143, True)
+    changed = [*ours, "--set", "recipes.tinyllava.pretrain.projector_lr=2.0e-3"]
+    result = CliRunner().invoke(app, changed)
+    assert (result.exit_code, "pretrain.projector_lr: was 0.001, is 0.002" in result.output) == (2, True)
+    with sole_writer(study / "models" / "one"):
+        assert CliRunner().invoke(app, ours).exit_code == 7
+    call(*changed, "--fork")
+    folder = study / "models" / "one"
+    assert type(AutoModelForImageTextToText.from_pretrained(folder)).__name__ == "LlavaForConditionalGeneration"
+    assert (folder / "adapter" / "finetune" / "adapter_model.safetensors").exists()
+    events = read_journal(folder / "journal.jsonl")
+    (model,) = [e for e in events if e["event"] == "model"]
+    assert json.loads(model["tags"]["kd.changes"])[0]["changed"] == {"pretrain.projector_lr": [0.001, 0.002]}
+    tables = {e["step"]: e["rows"] for e in events if e["event"] == "table"}
+    assert sorted(tables) == [4, 6]  # two steps of pretraining come before
+    assert [set(row) for row in tables[4]] == [{"id", "question", "answer", "prediction"}] * 2
+    names = {name for e in events if e["event"] == "metrics" for name in e["values"]}
+    assert {"train/tokens_per_second", "train/mfu", "train/data_seconds", "val/loss"} <= names
+    call("register", folder)
+    run = tracking.run_of(events[0])
+    assert [a.path for a in tracking.client().list_artifacts(run, "samples")] == [
+        f"samples/{step:08d}.json" for step in (4, 6)
+    ]
+    stands = tracking.digest(folder)
+    call(*changed)
+    assert tracking.digest(folder) == stands
+    assert read_journal(folder / "journal.jsonl") == events, "a finished folder of the same inputs is kept"
+
+
+def test_every_registered_epoch_of_a_distillation_gets_a_vlm(study, encoders):
+    """Figure 3 of the paper: one VLM per epoch."""
+    call("lm", "--cell", "lm-tiny")
+    for i, name in enumerate(
+        ("student-vit--a--b-e4", "student-vit--a--b-e16", "student-vit--a--b", "student-vit--a--bc")
+    ):
+        folder = encoders.write(study / "students" / name, encoders.vit | {"layers": 2 + i})
+        journal = Journal.open(folder / "journal.jsonl", experiment="distill", name=name, params={"seed": 0})
+        journal.finish(kind="student", name=name, tags={})
+        register(folder)
+    sweep = ["sweep", "student-vit--a--b", "--lm", "models/lm-tiny", "--recipe", "tinyllava", "--refs", "refs"]
+    names = ["student-vit--a--b-e4", "student-vit--a--b-e16", "student-vit--a--b"]
+    assert [line.split()[0] for line in call(*sweep, "--dry-run").splitlines()] == names
+    call(*sweep)
+    vlms = [f"vlm-{name.replace('--', '-')}--tiny--tinyllava" for name in names]
+    assert sorted(p.stem for p in (study / "refs").iterdir()) == sorted(vlms)
+    assert tracking.resolve(study / "refs" / f"{vlms[0]}.json").name == vlms[0]
+    result = CliRunner().invoke(app, ["sweep", "student-none", *sweep[2:]])
+    assert (result.exit_code, "export_epochs" in result.output) == (2, True)
 
 
 def test_the_command_starts_without_heavy_imports():

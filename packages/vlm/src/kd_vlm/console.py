@@ -1,0 +1,45 @@
+"""What the commands share: options, the parameter file, exceptions to exit codes."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from kd_vlm.config import Section
+
+ParamsFile = Annotated[Path, typer.Option("--params", help="Parameter file; the section vlm is read.")]
+Overrides = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override one parameter; repeatable.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything and say what would be done.")]
+Fork = Annotated[
+    bool, typer.Option("--fork", help="Go on with an unfinished run under changed parameters, as a run of its own.")
+]
+Out = Annotated[Path, typer.Option(help="Folder for the models; each goes into OUT/<cell>.")]
+Runs = Annotated[Path, typer.Option(help="Folder for checkpoints of unfinished runs.")]
+
+
+@contextmanager
+def errors() -> Iterator[None]:
+    """Exceptions to one message and the exit code of contract/README.md."""
+    from kd_vlm.exits import exit_code
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        if (code := exit_code(error)) is None:
+            raise
+        typer.echo(str(error), err=True)
+        raise typer.Exit(code) from None
+
+
+def load(params: Path, overrides: Sequence[str]) -> "Section":
+    """The section `vlm` of a parameter file."""
+    from kd_vlm.config import Section
+    from kd_vlm.params import load_section
+
+    return load_section(params, "vlm", Section, overrides)
