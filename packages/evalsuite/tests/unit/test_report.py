@@ -1,3 +1,4 @@
+import contextlib
 import csv
 import html.parser
 import io
@@ -247,10 +248,9 @@ def test_damaged_images_are_shown_or_left_out_and_nothing_else(kind, seed, n, cu
     data = bytearray(stream.getvalue())
     for _ in range(n):
         data[rng.randrange(len(data))] = rng.randrange(256)
-    try:
-        thumbnail(bytes(data[: rng.randrange(len(data))] if cut else data))
-    except ThumbnailError as error:
-        assert "left out" in str(error)
+    with contextlib.suppress(ThumbnailError):  # anything else would stop a report
+        shown = thumbnail(bytes(data[: rng.randrange(len(data))] if cut else data))
+        assert Image.open(io.BytesIO(shown)).format == "JPEG"
 
 
 def test_files_outside_the_data_folder_are_not_shown(tmp_path):

@@ -44,11 +44,11 @@ def test_escape_sequences_go_whole_and_plain_text_stays():
 
 @given(HOSTILE)
 def test_a_terminal_gets_the_printable_text_and_nothing_else(text):
+    """With a letter at the end that belongs to no sequence: rich doubles a backslash at the very end."""
     stream = io.StringIO()
-    Console(file=stream, force_terminal=True, width=10_000, emoji=False, highlight=False).print(
-        plain(f"{text}."), end=""
-    )
-    assert stream.getvalue() == printable(f"{text}.")
+    console = Console(file=stream, force_terminal=True, width=10_000, emoji=False, highlight=False)
+    console.print(plain(f"{text}é"), end="")
+    assert stream.getvalue() == printable(f"{text}é")
 
 
 @given(HOSTILE)
