@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -21,12 +22,32 @@ def call(*command: object, **options: object) -> str:
     ).stdout
 
 
-@pytest.fixture(scope="module")
-def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def python_of(version: str) -> Path | None:
+    """A Python of this version: on the path, or as pyenv keeps it (whose commands on the path may not run)."""
+    on_path = shutil.which(f"python{version}")
+    root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    places = [
+        Path(sys.executable),
+        *([Path(on_path)] if on_path else []),
+        *root.glob(f"versions/{version}.*/bin/python"),
+    ]
+    said = "import sys; print('%d.%d' % sys.version_info[:2])"
+    for place in places:
+        done = subprocess.run([place, "-c", said], capture_output=True, text=True, check=False)
+        if done.stdout.strip() == version:
+            return place
+    return None
+
+
+@pytest.fixture(scope="module", params=["3.11", "3.12"])
+def python(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The interpreter of a fresh environment that holds the wheel and what it asks for."""
     folder = tmp_path_factory.mktemp("alone")
+    base = python_of(request.param)
+    if base is None:
+        pytest.skip(f"there is no Python {request.param} on this machine")
     call(UV, "build", "--quiet", "--wheel", "--out-dir", folder / "dist", ROOT / "packages" / "evalsuite")
-    call(UV, "venv", "--quiet", "--python", sys.executable, folder / "venv")
+    call(UV, "venv", "--quiet", "--python", base, folder / "venv")
     interpreter = folder / "venv" / "bin" / "python"
     wheel = next((folder / "dist").glob("*.whl"))
     call(
@@ -81,3 +102,20 @@ def test_two_models_are_compared_and_reported_from_files_alone(python, tmp_path)
     assert "not resolvable" in call(python.parent / "evalsuite", "compare", "a", "b", cwd=tmp_path)
     call(python.parent / "evalsuite", "report", "a", "b", "--out", "out", cwd=tmp_path)
     assert "not resolvable" in (tmp_path / "out/report.html").read_text()
+
+
+def test_an_extra_that_is_missing_is_named(python, tmp_path):
+    (tmp_path / "vlm").mkdir()
+    (tmp_path / "vlm/config.json").write_text("{}")
+    mmvp = tmp_path / "data/mmvp"
+    (mmvp / "MMVP Images").mkdir(parents=True)
+    rows = ["Index,Question,Options,Correct Answer", *(f"{k},Which?,(a) one (b) two,(a)" for k in (1, 2))]
+    (mmvp / "Questions.csv").write_text("\n".join(rows) + "\n")
+    for k in (1, 2):
+        (mmvp / f"MMVP Images/{k}.jpg").write_bytes(b"not looked at")
+    models = {"vlm": "torch", "http://127.0.0.1:9/v1": "api", "models:/some-vlm": "mlflow", "hf:some/vlm": "hub"}
+    for model, extra in models.items():
+        command = [python.parent / "evalsuite", "run", "--tasks", "mmvp", "--data", "data", "--out", "out", "--model"]
+        done = subprocess.run([*command, model], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 2, done.stderr
+        assert f"pip install 'kd-evalsuite[{extra}]'" in " ".join(done.stderr.split())
