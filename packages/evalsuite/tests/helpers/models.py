@@ -112,6 +112,43 @@ def fast_vlm(folder: Path) -> Path:
     return save(folder, model, tok, patch_size=32, extra_tokens=0)
 
 
+def llava_next(folder: Path) -> Path:
+    """`LlavaNextForConditionalGeneration`: images are cut into tiles, so their tokens are no single block."""
+    from transformers import (
+        CLIPVisionConfig,
+        LlavaNextConfig,
+        LlavaNextForConditionalGeneration,
+        LlavaNextImageProcessor,
+        LlavaNextProcessor,
+    )
+
+    tok = tokenizer()
+    tiles = [[32, 64], [64, 32], [64, 64]]
+    vision = CLIPVisionConfig(
+        hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2, image_size=32, patch_size=8,
+        projection_dim=32,
+    )  # fmt: skip
+    config = LlavaNextConfig(
+        vision_config=vision, text_config=language(len(tok)), image_token_index=tok.convert_tokens_to_ids("<image>"),
+        image_seq_length=16, vision_feature_layer=-2, image_grid_pinpoints=tiles,
+    )  # fmt: skip
+    size = {"height": 32, "width": 32}
+    processor = LlavaNextProcessor(
+        image_processor=LlavaNextImageProcessor(
+            size={"shortest_edge": 32}, crop_size=size, image_grid_pinpoints=tiles
+        ),
+        tokenizer=tok, patch_size=8, vision_feature_select_strategy="default", num_additional_image_tokens=1,
+        chat_template=TEMPLATE,
+    )  # fmt: skip
+    with torch.random.fork_rng():
+        torch.random.default_generator.manual_seed(0)
+        model = sharpened(LlavaNextForConditionalGeneration(config))
+    model.generation_config.eos_token_id = model.generation_config.pad_token_id = 0
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
 def sharpened(model):
     """Larger weights, so that greedy choices are far from ties."""
     for name, value in model.named_parameters():

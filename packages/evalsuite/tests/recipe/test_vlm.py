@@ -18,6 +18,8 @@ from kd_evalsuite.score import read_scores
 from kd_evalsuite.tasks import TASKS
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
+from packages.evalsuite.tests.helpers import models
+
 pytestmark = pytest.mark.recipe
 TASK_KEYS = ["mme_perception", "scienceqa", "textvqa", "mmmu"]
 
@@ -146,6 +148,13 @@ def test_options_are_compared_as_the_stock_model_scores_them_one_by_one(folder, 
             log_p = logits[0, -1 - ids.shape[1] : -1].log_softmax(dim=-1)
             scores.append(float(log_p.gather(1, ids[0][:, None]).sum()))
         assert choice == options[scores.index(max(scores))]
+
+
+def test_another_family_answers_by_plain_generate_and_says_so(benchmark_root, tmp_path):
+    model = TransformersVlm(models.llava_next(tmp_path / "next"), features=tmp_path / "cache")
+    assert "images of a llava_next do not all become one block" in model.how["answers"]
+    requests = requests_of(benchmark_root, "scienceqa")
+    assert model.answer(requests, 4) == [model.answer_plainly(r, 4) for r in requests]
 
 
 def test_a_family_whose_images_are_no_block_says_that_it_cannot_compare_options(folder, monkeypatch):
