@@ -221,7 +221,8 @@ def _above_blind(study: Study, how: Resampling) -> Iterable[Claim]:
     seeing = {e.scored.ref.name: e for e in study.vlms}
     for blind in study.blind:
         if one := seeing.get(blind.scored.ref.name):
-            left, right = ({t: s[t] for t in one.suite.keys() & blind.suite.keys()} for s in (one.suite, blind.suite))
+            both = sorted(one.suite.keys() & blind.suite.keys())
+            left, right = ({t: s[t] for t in both} for s in (one.suite, blind.suite))
             yield claim(
                 how, ABOVE_BLIND, f"VLM of {_title(one)}", "without the image", f"Average of {len(left)} tasks",
                 [difference(left, right)],

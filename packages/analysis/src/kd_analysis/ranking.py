@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -50,14 +51,18 @@ class Relation:
 Series = dict[str, float]  # by teacher
 
 
-def relation(x: str, y: str, where: str, one: Series, two: Series, rng: np.random.Generator) -> Relation | None:
-    """The relation over the members that both have; None with fewer than three."""
+def relation(x: str, y: str, where: str, one: Series, two: Series, seed: int) -> Relation | None:
+    """The relation over the members that both have; None with fewer than three.
+
+    Above 8 members p is drawn from (seed, x, y, where) alone, so that no relation changes another.
+    """
     common = [t for t in one if t in two]
     if len(common) < FEWEST:
         return None
     a, b = ([round(s[t], 9) for t in common] for s in (one, two))
     flat = len(set(a)) == 1 or len(set(b)) == 1
     fit = None if flat else scipy_stats.linregress(a, b)
+    rng = np.random.default_rng([seed, zlib.crc32(f"{x}|{y}|{where}".encode())])
     return Relation(
         x, y, where, spearman(a, b, rng), kendall(a, b, rng),
         float(fit.rvalue) if fit else math.nan, float(fit.slope) if fit else math.nan, concordance(a, b),
@@ -95,19 +100,19 @@ def _series(teachers: Iterable[str], of: Callable[[str], Result | None]) -> Seri
 # ---------------------------------------------------------------- the relations of the question
 
 
-def relations(grid: Grid, rng: np.random.Generator) -> list[Relation]:
+def relations(grid: Grid, seed: int) -> list[Relation]:
     """Teachers against the students of the main condition, for every language model, loss and framework there is."""
     main = grid.main()
-    found = [*_at_places(grid, rng), *_between_places(grid, rng), *_by_loss(grid, rng), *_over_students(grid, rng)]
+    found = [*_at_places(grid, seed), *_between_places(grid, seed), *_by_loss(grid, seed), *_over_students(grid, seed)]
     size, top1 = teacher_size(grid), student_imagenet(grid, main.student, main.training)
-    found.append(relation("teacher size", f"student {grid.top1}", main.student, size, top1, rng))
+    found.append(relation("teacher size", f"student {grid.top1}", main.student, size, top1, seed))
     found.append(
-        relation(f"teacher {grid.top1}", f"student {grid.top1}", main.student, teacher_imagenet(grid), top1, rng)
+        relation(f"teacher {grid.top1}", f"student {grid.top1}", main.student, teacher_imagenet(grid), top1, seed)
     )
     return [r for r in found if r is not None]
 
 
-def _at_places(grid: Grid, rng: np.random.Generator) -> Iterable[Relation | None]:
+def _at_places(grid: Grid, seed: int) -> Iterable[Relation | None]:
     main = grid.main()
     top1 = student_imagenet(grid, main.student, main.training)
     for place in grid.places:
@@ -116,18 +121,18 @@ def _at_places(grid: Grid, rng: np.random.Generator) -> Iterable[Relation | None
             continue
         teacher, where = teacher_average(grid, place), f"{place.named}, {main.student}"
         gap = {t: teacher[t] - student[t] for t in teacher if t in student}
-        yield relation("teacher average", "student average", where, teacher, student, rng)
-        yield relation("teacher average", f"student {grid.top1}", where, teacher, top1, rng)
-        yield relation("teacher size", "student average", where, teacher_size(grid), student, rng)
-        yield relation(f"student {grid.top1}", "student average", where, top1, student, rng)
-        yield relation("teacher average", "gap", where, teacher, gap, rng)
+        yield relation("teacher average", "student average", where, teacher, student, seed)
+        yield relation("teacher average", f"student {grid.top1}", where, teacher, top1, seed)
+        yield relation("teacher size", "student average", where, teacher_size(grid), student, seed)
+        yield relation(f"student {grid.top1}", "student average", where, top1, student, seed)
+        yield relation("teacher average", "gap", where, teacher, gap, seed)
         for other in grid.places:
             if other.llm == place.llm and other != place:
                 far = teacher_average(grid, other)
-                yield relation(f"teacher average in {other.framework}", "student average", where, far, student, rng)
+                yield relation(f"teacher average in {other.framework}", "student average", where, far, student, seed)
 
 
-def _between_places(grid: Grid, rng: np.random.Generator) -> Iterable[Relation | None]:
+def _between_places(grid: Grid, seed: int) -> Iterable[Relation | None]:
     main = grid.main()
     for one, two in itertools.combinations(grid.places, 2):
         if (one.llm == two.llm) == (one.framework == two.framework):
@@ -135,13 +140,13 @@ def _between_places(grid: Grid, rng: np.random.Generator) -> Iterable[Relation |
         names = (one.llm, two.llm) if one.framework == two.framework else (one.framework, two.framework)
         where = one.framework if one.framework == two.framework else one.llm
         left, right = (teacher_average(grid, p) for p in (one, two))
-        yield relation(f"teacher average, {names[0]}", f"teacher average, {names[1]}", where, left, right, rng)
+        yield relation(f"teacher average, {names[0]}", f"teacher average, {names[1]}", where, left, right, seed)
         left, right = (student_average(grid, p, main.student, main.training) for p in (one, two))
         x, y = (f"student average, {n}" for n in names)
-        yield relation(x, y, f"{where}, {main.student}", left, right, rng)
+        yield relation(x, y, f"{where}, {main.student}", left, right, seed)
 
 
-def _by_loss(grid: Grid, rng: np.random.Generator) -> Iterable[Relation | None]:
+def _by_loss(grid: Grid, seed: int) -> Iterable[Relation | None]:
     main = grid.main()
     same = [t for t in grid.trainings if t._replace(loss=main.training.loss) == main.training]
     if len(same) < 2:
@@ -150,12 +155,12 @@ def _by_loss(grid: Grid, rng: np.random.Generator) -> Iterable[Relation | None]:
         teacher = teacher_average(grid, main.place)
         where = f"{main.place.named}, {main.student}, loss {training.loss}"
         student = student_average(grid, main.place, main.student, training)
-        yield relation("teacher average", "student average", where, teacher, student, rng)
+        yield relation("teacher average", "student average", where, teacher, student, seed)
         top1 = student_imagenet(grid, main.student, training)
-        yield relation("teacher average", f"student {grid.top1}", where, teacher, top1, rng)
+        yield relation("teacher average", f"student {grid.top1}", where, teacher, top1, seed)
 
 
-def _over_students(grid: Grid, rng: np.random.Generator) -> Iterable[Relation | None]:
+def _over_students(grid: Grid, seed: int) -> Iterable[Relation | None]:
     training = grid.main().training
     for place in grid.places:
         top1, average = {}, {}
@@ -165,7 +170,7 @@ def _over_students(grid: Grid, rng: np.random.Generator) -> Iterable[Relation | 
                 top1[f"{student} {teacher}"], average[f"{student} {teacher}"] = one.points, two.points
         if len(grid.students) > 1:
             where = f"{place.named}, all students"
-            yield relation(f"student {grid.top1}", "student average", where, top1, average, rng)
+            yield relation(f"student {grid.top1}", "student average", where, top1, average, seed)
 
 
 # ---------------------------------------------------------------- pairs and tasks

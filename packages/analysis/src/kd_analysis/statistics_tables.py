@@ -35,7 +35,7 @@ def ask(grid: Grid, families: Mapping[str, Sequence[str]], seed: int = 0, level:
         return np.random.default_rng([seed, part])
 
     return Question(
-        relations=relations(grid, stream(0)),
+        relations=relations(grid, seed),
         pairs=teacher_pairs(grid),
         by_task=by_task(grid),
         families=family_changes(grid, families, stream(1), level),

@@ -278,3 +278,13 @@ def test_every_relation_has_a_look():
     from kd_analysis.similarity import RELATIONS
 
     assert set(LOOKS) == set(RELATIONS)
+
+
+def test_results_under_the_papers_names_stand_beside_its_numbers(inputs):
+    assert found_in(inputs).beside.empty
+    names = {"large": "CLIP-ViT-L", "small": "CLIP-ViT-B", "llava": "TinyLLaVA", "lm-tiny": "Qwen2-0.5B"}
+    table = found_in(inputs, Settings(HOW, names=names)).beside
+    assert [b.title for b in table.blocks] == ["TinyLLaVA, Qwen2-0.5B, CLIP-ViT-L", "TinyLLaVA, Qwen2-0.5B, CLIP-ViT-B"]
+    assert [len(b.rows) for b in table.blocks] == [17, 17]
+    assert [r.labels[0] for r in table.blocks[0].rows[:2]] == ["Average", "MME-P"]
+    assert [r.cells["paper"].value for r in table.blocks[0].rows[:2]] == [36.94, 1046.99]
