@@ -117,11 +117,11 @@ def _parquet(
     import pyarrow.parquet as pq
 
     try:
-        table = pq.ParquetFile(file)
+        table = pq.ParquetFile(file, pre_buffer=False)
         columns = [c for f in table.schema_arrow for c in _leaves(f, pictures)]
         rows: list[Row] = []
         store = store or Store()
-        for batch in table.iter_batches(batch_size=256, columns=columns):
+        for batch in table.iter_batches(batch_size=32 if pictures else 4096, columns=columns):
             found = [row for row in batch.to_pylist() if keep(row)]
             rows.extend(_held_once(found, store) if pictures else found)
     except pa.ArrowException as error:
