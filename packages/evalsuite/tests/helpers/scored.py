@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 from kd_evalsuite.average import average
 from kd_evalsuite.records import ModelRef, Score, Scores
 from kd_evalsuite.score import write_scores
@@ -45,3 +46,19 @@ def write(folder: Path, name: str, tasks: dict[str, list[dict]], *, blind=False,
         lines = [json.dumps({"id": i, "prediction": text}) + "\n" for i, text in texts.items()]
         (folder / f"{task}.jsonl").write_text("".join(lines))
     return folder
+
+
+def random_scores(n: int, p: float, seed: int = 0) -> list[float]:
+    """Right with probability p."""
+    return (np.random.default_rng(seed).random(n) < p).astype(float).tolist()
+
+
+def two_models(folder: Path) -> list[Path]:
+    """Folders `a` and `b` of models vlm-a and vlm-b: on gqa b is far better; on ai2d they are alike."""
+    one = {"gqa": rows("gqa", random_scores(400, 0.4)), "ai2d": rows("ai2d", random_scores(60, 0.5, 1))}
+    two = {"gqa": rows("gqa", random_scores(400, 0.7, 2)), "ai2d": rows("ai2d", random_scores(60, 0.5, 3))}
+    replies = {"gqa": {str(k): f"<b>reply {k}</b>" for k in range(400)}}
+    return [
+        write(folder / "a", "vlm-a", one, replies=replies),
+        write(folder / "b", "vlm-b", two, replies=replies),
+    ]
