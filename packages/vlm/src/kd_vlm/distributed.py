@@ -1,5 +1,6 @@
 """Processes that train one model together (torchrun), and the little that they tell each other."""
 
+import atexit
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
+LAUNCHED = "ACCELERATE_USE_CPU"  # which accelerate launch sets, and nothing else
 TIMEOUT = timedelta(minutes=10)
 CPU = torch.device("cpu")
 
@@ -57,7 +59,10 @@ def joined(*, deepspeed: bool = False) -> Iterator[Ranks]:
     """The ranks that torchrun started (gloo on CPU, nccl on GPU), or this process alone.
 
     Args:
-        deepspeed: Whether DeepSpeed is to use the same process group.
+        deepspeed: Whether DeepSpeed is to use the same process group; one process alone does without.
+
+    Raises:
+        ValueError: If DeepSpeed is asked for and cannot be had.
     """
     cuda = torch.cuda.is_available()
     if not cuda:
@@ -67,15 +72,19 @@ def joined(*, deepspeed: bool = False) -> Iterator[Ranks]:
         torch.cuda.set_device(device)
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
+        if deepspeed and LAUNCHED in os.environ:
+            raise ValueError(
+                "accelerate launch started one process only, without DeepSpeed (its --cpu does so in silence). "
+                "Start with torchrun --nproc-per-node N instead."
+            )
         yield Ranks(device=device)
         return
     backend = "nccl" if cuda else "gloo"
-    dist.init_process_group(backend, timeout=TIMEOUT)
+    if not dist.is_initialized():
+        dist.init_process_group(backend, timeout=TIMEOUT)
+        atexit.register(dist.destroy_process_group)  # one group for all runs of a process
     if deepspeed:
         from kd_vlm.zero import join
 
         join(backend)
-    try:
-        yield Ranks(dist.get_rank(), world, device)
-    finally:
-        dist.destroy_process_group()
+    yield Ranks(dist.get_rank(), world, device)

@@ -109,6 +109,8 @@ def run_vlm(
     registered = vlm_name(encoder.name, lm.name, recipe_name)
     sharded = any(stage.zero_stage for stage in (recipe.pretrain, recipe.finetune))
     with joined(deepspeed=sharded) as ranks, sole_writer(out) if ranks.first else nullcontext():
+        if sharded and ranks.world == 1:
+            console.print("zero_stage: one process has nothing to shard, DeepSpeed is left out (torchrun starts more)")
         material = gather(encoder.path, lm.path, recipe, data, seed)
         datasets = datasets_of(data, material) if ranks.first else []
         inputs = _inputs(encoder, lm, recipe, seed, ranks, datasets)

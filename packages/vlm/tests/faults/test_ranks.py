@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from kd_vlm.journal import read_journal
+from transformers import AutoModelForImageTextToText
 
 from .tiny import write_inputs
 
@@ -134,3 +136,40 @@ def test_gradient_accumulation_and_checkpointing_do_not_change_the_losses(place)
     )
     assert losses(deep) == pytest.approx(losses(plain), abs=1e-3)
     assert losses(packed)
+
+
+@pytest.mark.faults
+def test_the_command_under_torchrun_writes_a_stock_model_from_zero_2_and_zero_3_with_lora(
+    tmp_path, vit_folder, lm_folder, world
+):
+    (tmp_path / "params.yaml").write_text(f"""
+vlm:
+  data:
+    pretrain: {{file: {world}/captions.json, images: {world}/images}}
+    finetune: {{file: {world}/mix.json, images: {world}/images}}
+  validate_every: 1
+  sample_every: 1
+  samples: 1
+  recipes:
+    mine:
+      base: bunny-paper
+      held_out: 2
+      pretrain: {{batch_size: 4, micro_batch_size: 1, attention: sdpa, tf32: false}}
+      finetune: {{batch_size: 4, micro_batch_size: 1, attention: sdpa, tf32: false, lora: {{rank: 4, alpha: 8}}}}
+  cells:
+    one: {{encoder: {vit_folder}, lm: {lm_folder}, recipe: mine}}
+""")
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-addr=127.0.0.1"]
+    command += [f"--master-port={free_port()}", "-m", "kd_vlm", "run", "--cell", "one"]
+    where = {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'mlflow.db'}", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=400, check=False, env=os.environ | where
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    folder = tmp_path / "models" / "one"
+    assert type(AutoModelForImageTextToText.from_pretrained(folder)).__name__ == "LlavaForConditionalGeneration"
+    assert (folder / "adapter" / "finetune" / "adapter_model.safetensors").exists()
+    events = read_journal(folder / "journal.jsonl")
+    assert events[0]["params"]["ranks"] == "2"
+    assert {"metrics", "table", "model", "end"} <= {e["event"] for e in events}
+    assert not list((tmp_path / "runs").glob("one-*"))
