@@ -73,6 +73,7 @@ def context(found: Findings) -> dict[str, Any]:
         "teachers": list(found.study.teachers),
         "colour": lambda row: figures.colour(row.role, row.teacher, found.study.teachers),
         "zeroshot": ZEROSHOT,
+        "seeds_alike": any(not math.isnan(a.seeds) for a in found.alike),
         "plots": {p.name: p for p in found.plots},
         "shown": {name: t for name in ("table3", "table4", "table5") if (t := found.table(name))},
         "beside": None if found.beside.empty else found.beside,

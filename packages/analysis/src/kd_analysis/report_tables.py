@@ -36,7 +36,9 @@ def metrics_json(found: Findings) -> dict[str, Any]:
     gaps: dict[str, dict[str, dict[str, float]]] = {}
     for g in found.gaps:
         gaps.setdefault(g.student, {})[g.measure] = {"gap": g.gap.estimate.value, "relative": g.relative}
-    alike = {a.student: {"own": a.own, "other": a.other, "untrained": a.floor} for a in found.alike}
+    alike = {
+        a.student: {"own": a.own, "other": a.other, "untrained": a.floor, "two_seeds": a.seeds} for a in found.alike
+    }
     return {"answer": answers, "scores": scores, "gaps": gaps, "cka": alike}
 
 

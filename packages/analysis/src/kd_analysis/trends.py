@@ -10,7 +10,7 @@ from scipy.stats import norm
 
 from kd_analysis.ranks import RankCorrelation, concordance, kendall, spearman
 from kd_analysis.similarity import ALONE as WITHOUT
-from kd_analysis.similarity import OTHER, OWN, UNTRAINED, Record, mean_over_tasks
+from kd_analysis.similarity import OTHER, OWN, SEEDS, UNTRAINED, Record, mean_over_tasks
 from kd_analysis.stats import normal
 from kd_analysis.study import STUDENT, TEACHER, Entry, Study
 
@@ -48,7 +48,10 @@ def teachers_against_students(study: Study, rng: np.random.Generator) -> list[Tr
 
 @dataclass(frozen=True)
 class Alike:
-    """One student's mean debiased CKA over tasks, with its half width; NaN where it was not measured."""
+    """One student's mean debiased CKA over tasks, with its half width; NaN where it was not measured.
+
+    `seeds` is that of two trainings of the student: how alike the same experiment is to itself.
+    """
 
     student: str
     teacher: str
@@ -56,6 +59,7 @@ class Alike:
     own_half: float
     other: float
     floor: float
+    seeds: float
     biased: float
     n_tasks: int
 
@@ -79,6 +83,7 @@ def alike(records: Sequence[Record], level: float) -> list[Alike]:
                 float(norm.ppf(0.5 + level / 2)) * se,
                 mean_over_tasks([r for r in mine if r.relation == OTHER])[0],
                 mean_over_tasks([r for r in mine if r.relation == UNTRAINED])[0],
+                mean_over_tasks([r for r in mine if r.relation == SEEDS])[0],
                 mean_over_tasks(biased)[0],
                 len({r.task for r in own}),
             )

@@ -288,3 +288,13 @@ def test_results_under_the_papers_names_stand_beside_its_numbers(inputs):
     assert [len(b.rows) for b in table.blocks] == [17, 17]
     assert [r.labels[0] for r in table.blocks[0].rows[:2]] == ["Average", "MME-P"]
     assert [r.cells["paper"].value for r in table.blocks[0].rows[:2]] == [36.94, 1046.99]
+
+
+def test_two_trainings_of_one_student_are_a_control_of_their_own(inputs):
+    path = inputs / "cka" / "cka.json"
+    records = json.loads(path.read_text())
+    again = [{**r, "relation": "two seeds", "value": 0.9} for r in records if r["relation"] == "own teacher"]
+    path.write_text(json.dumps([*records, *again]))
+    found = found_in(inputs)
+    assert {round(a.seeds, 6) for a in found.alike if a.teacher} == {0.9}
+    assert [a.own for a in found.alike] == [a.own for a in found_in(inputs).alike]
