@@ -158,4 +158,6 @@ def rescore(key: str | None, predictions: Path, data: Path, *, as_json: bool = F
     if as_json:
         view_data.print_json([one for task in reports for one in task])
     else:
-        view.out.print(view_data.protocol_table(reports))
+        folder = next(iter(files.values())).parent
+        asked = read_manifest(folder).prompts if (folder / MANIFEST).is_file() else ""
+        view.out.print(view_data.protocol_table(reports, asked))

@@ -93,8 +93,13 @@ def _caption(report: dict[str, Any]) -> str:
     return "; ".join(lines)
 
 
-def protocol_table(reports: Sequence[Sequence[dict[str, Any]]]) -> Table:
-    """One row a task and protocol: the main metric, unread replies, and whose prompts the protocol asks with."""
+def protocol_table(reports: Sequence[Sequence[dict[str, Any]]], asked: str = "") -> Table:
+    """One row a task and protocol: the main metric, unread replies, and whose prompts the protocol asks with.
+
+    Args:
+        reports: By task, the report under each protocol.
+        asked: Whose prompts these predictions were asked with, where that is known.
+    """
     table = _table("task", "protocol", "metric", "value", "±", "unread", "prompts", right=("value", "±", "unread"))
     for task in reports:
         for r in task:
@@ -102,6 +107,8 @@ def protocol_table(reports: Sequence[Sequence[dict[str, Any]]]) -> Table:
             value, error = f"{r['value']:.2f}", f"{r['stderr']:.2f}"
             name = r["task"] if r is task[0] else ""
             table.add_row(name, r["protocol"] + own, r["metric"], value, error, str(r["unparsed"]), r["prompts"])
+    if asked:
+        table.caption = f"asked with the prompts of {plain(asked)}; other protocols would have asked with theirs"
     return table
 
 
