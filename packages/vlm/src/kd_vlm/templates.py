@@ -24,6 +24,7 @@ class Role(Enum):
     PROMPT = "prompt"  # text the model reads
     ANSWER = "answer"  # text the model learns to write
     IMAGE = "image"  # the place of one picture's tokens
+    BEGIN = "begin"  # a token that the tokenizer puts before every text
     SPECIAL = "special"  # one token of the vocabulary by its name, read only
     END = "end"  # the one that closes an answer; supervised
 
@@ -131,7 +132,7 @@ def template_named(name: str, tokenizer: Any = None) -> Template:
         raise ValueError(f"Unknown template {name!r}. Known: {', '.join(TEMPLATES)}, chat.") from None
     if tokenizer is None:
         return template
-    first = [Segment(Role.SPECIAL, token) for token in leading_tokens(tokenizer)]
+    first = [Segment(Role.BEGIN, token) for token in leading_tokens(tokenizer)]
     if name != "plain":
         template = partial(qwen2_base, end=end_token(tokenizer))
     return lambda turns: [*first, *template(turns)]
@@ -177,14 +178,37 @@ def encode(
     samples = [list(sample) for sample in samples]
     pieces: dict[Segment, list[int]] = {Segment(Role.IMAGE): [image_id] * tokens_per_image}
     distinct = dict.fromkeys(s for sample in samples for s in sample if s.role is not Role.IMAGE)
-    if named := [s for s in distinct if s.role in (Role.SPECIAL, Role.END)]:
+    if named := [s for s in distinct if s.role in NAMED]:
         vocabulary = tokenizer.get_vocab()
         pieces |= {s: [_id_of(s.text, vocabulary)] for s in named}
-    if texts := list(dict.fromkeys(s.text for s in distinct if s not in pieces)):
-        rows = tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-        ids_of = dict(zip(texts, rows, strict=True))
-        pieces |= {s: ids_of[s.text] for s in distinct if s not in pieces}
-    return [_join(sample, pieces) for sample in samples]
+    pieces |= _pieces([s for s in distinct if s not in pieces], tokenizer)
+    if not _prefixes_texts(tokenizer):
+        return [_join(sample, pieces) for sample in samples]
+    inner = _pieces([s for s in distinct if s.role not in NAMED], tokenizer, before="\n")
+    return [_join(sample, pieces, inner) for sample in samples]
+
+
+NAMED = (Role.BEGIN, Role.SPECIAL, Role.END)
+
+
+def _pieces(segments: Sequence[Segment], tokenizer: Any, before: str = "") -> dict[Segment, list[int]]:
+    """The ids of texts, each distinct one once; as if `before` stood before each."""
+    texts = list(dict.fromkeys(s.text for s in segments))
+    if not texts:
+        return {}
+    rows = tokenizer([before + t for t in texts], add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    n_before = len(tokenizer(before, add_special_tokens=False)["input_ids"]) if before else 0
+    ids_of = dict(zip(texts, (row[n_before:] for row in rows), strict=True))
+    return {s: ids_of[s.text] for s in segments}
+
+
+def _prefixes_texts(tokenizer: Any) -> bool:
+    """Whether the tokenizer begins a text with a space of its own, but not what follows a special token (Llama 2)."""
+    special = getattr(tokenizer, "eos_token", None) or getattr(tokenizer, "bos_token", None)
+    if not special or not hasattr(tokenizer, "backend_tokenizer"):
+        return False
+    alone, behind = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("a", f"{special}a"))
+    return bool(behind[1:] != alone)
 
 
 def end_token(tokenizer: Any) -> str:
@@ -215,11 +239,17 @@ def _id_of(token: str, vocabulary: dict[str, int]) -> int:
     return int(vocabulary[token])
 
 
-def _join(segments: Sequence[Segment], pieces: dict[Segment, list[int]]) -> Encoded:
+def _join(
+    segments: Sequence[Segment], pieces: dict[Segment, list[int]], inner: dict[Segment, list[int]] | None = None
+) -> Encoded:
+    """`inner` is for texts that do not begin the sample, where a tokenizer treats those in another way."""
     ids: list[int] = []
     labels: list[int] = []
+    begins = True
     for segment in segments:
-        piece = pieces[segment]
+        known = pieces if inner is None or begins or segment not in inner else inner
+        piece = known[segment]
+        begins = begins and segment.role is Role.BEGIN
         ids += piece
         labels += piece if segment.role in (Role.ANSWER, Role.END) else [IGNORE] * len(piece)
     return Encoded(tuple(ids), tuple(labels), sum(segment.role is Role.IMAGE for segment in segments))

@@ -1,7 +1,21 @@
 """Templates with a tokenizer made in the test."""
 
 import pytest
-from kd_vlm.templates import END, IGNORE, IMAGE, SYSTEM, Role, Turn, encode, plain, qwen2_base, template_named
+from kd_vlm.templates import (
+    END,
+    IGNORE,
+    IMAGE,
+    SYSTEM,
+    Role,
+    Turn,
+    chat_template,
+    encode,
+    plain,
+    qwen2_base,
+    template_named,
+)
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import PreTrainedTokenizerFast
 
 IMAGE_ID = -200
 
@@ -73,3 +87,31 @@ def test_encoding_needs_the_end_token():
 
     with pytest.raises(ValueError, match="endoftext"):
         encode([qwen2_base([Turn("a", "b")])], NoEnd(), image_id=1, tokens_per_image=1)
+
+
+def sentencepiece_like(scheme):
+    """A tokenizer as Llama 2's: words begin with a mark, texts get one of their own, `<s>` is put in front."""
+    backend = Tokenizer(models.BPE(**{"unk_token": "<unk>"}))
+    backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme)
+    backend.decoder = decoders.Metaspace(prepend_scheme=scheme)
+    words = [f"{SYSTEM} USER: What is it?\nAnd now? ASSISTANT: It is red. {chr(10).join('0123456789abcdefgh')}"] * 3
+    special = ["<unk>", "<s>", "</s>", IMAGE]
+    backend.train_from_iterator(words, trainers.BpeTrainer(vocab_size=200, special_tokens=special))
+    backend.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    names = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "extra_special_tokens": [IMAGE]}
+    return PreTrainedTokenizerFast(tokenizer_object=backend, **names)
+
+
+@pytest.mark.parametrize("scheme", ["first", "always", "never"])
+def test_segments_give_the_ids_of_the_whole_text_where_texts_get_a_space_of_their_own(scheme):
+    tokenizer = sentencepiece_like(scheme)
+    turns = [Turn(f"{IMAGE}\nWhat is it?", "It is red."), Turn("And now?", "2")]
+    segments = template_named("qwen2_base", tokenizer)(turns)
+    image_id = tokenizer.get_vocab()[IMAGE]
+    (encoded,) = encode([segments], tokenizer, image_id=image_id, tokens_per_image=1)
+    text = "".join(IMAGE if s.role is Role.IMAGE else s.text for s in segments if s.role is not Role.BEGIN)
+    assert list(encoded.ids) == tokenizer(text)["input_ids"]
+    supervised = [i for i in encoded.labels if i != IGNORE]
+    assert supervised[-1] == tokenizer.eos_token_id
+    assert encoded.ids[0] == tokenizer.bos_token_id
+    assert chat_template("qwen2_base", tokenizer).count("</s>") == 1
