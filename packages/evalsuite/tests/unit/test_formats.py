@@ -93,6 +93,20 @@ def test_questions_below_a_key_as_textvqa_docvqa_and_seedbench_have_them(tmp_pat
     assert load_folder(tmp_path / "SEED-Bench.json", "seedbench_image").items[0].category == "instance counting"
 
 
+def test_chartqa_as_its_two_files_with_the_charts_beside_them(tmp_path):
+    root = tmp_path / "ChartQA Dataset"
+    (root / "test/png").mkdir(parents=True)
+    (root / "test/png/7.png").write_bytes(png(7))
+    for part in ("human", "augmented"):
+        row = {"imgname": "7.png", "query": f"What of {part}?", "label": "3"}
+        (root / f"test/test_{part}.json").write_text(json.dumps([row]))
+    (root / "train").mkdir()
+    (root / "train/train_human.json").write_text(json.dumps([{"imgname": "1.png", "query": "?", "label": "1"}]))
+    items = load_folder(root, "chartqa").items
+    assert [i.category for i in items] == ["augmented_test", "human_test"]
+    assert [i.pictures[0].read() for i in items] == [png(7)] * 2
+
+
 def test_mme_as_folders_of_questions_and_images(tmp_path):
     """MME_Benchmark_release_version: `artwork/images` beside `artwork/questions_answers_YN`, or both in one folder."""
     for folder, name in (("artwork/questions_answers_YN", "7"), ("color", "0001")):

@@ -271,9 +271,9 @@ def test_a_folder_of_predictions_is_scored_without_parameters_and_under_another_
     values = [{s["benchmark"]: s["value"] for s in one[0]["scores"][::-1]} for one in (plain, other)]
     assert (values[0]["mmvp"], values[1]["mmvp"]) == (1, 0)
     assert other[0]["scores"][0]["benchmark_version"].startswith("cambrian-1+")
-    assert (
-        RUN.invoke(app, ["rescore", "--predictions", str(tmp_path / "p"), "--data", str(benchmark_root)]).exit_code == 0
-    )
+    done = RUN.invoke(app, ["rescore", "--predictions", str(tmp_path / "p"), "--data", str(benchmark_root)])
+    assert done.exit_code == 0
+    assert "asked with the prompts of cambrian" in " ".join(done.output.split())
 
 
 def test_predictions_of_some_items_are_scored_on_these(benchmark_root, tmp_path):

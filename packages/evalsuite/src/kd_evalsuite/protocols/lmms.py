@@ -151,7 +151,10 @@ _OF_TWO = [
 
 
 def of_two(reply: str, item: Item) -> Verdict:
-    """MMVP: A or B alone, at the start, behind `answer is` or `option`, at the end of any word, as the first letter."""
+    """MMVP: A or B alone, at the start, behind `answer is` or `option`, at the end of any word, as the first letter.
+
+    lmms-eval also corrects four labels; here that is `--errata`, under every protocol.
+    """
     text = reply[:LIMIT].strip()
     for pattern in _OF_TWO:
         if match := pattern.search(text):

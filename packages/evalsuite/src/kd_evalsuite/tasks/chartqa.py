@@ -6,17 +6,25 @@ Masry et al., ChartQA, Findings of ACL 2022.
 from pathlib import Path
 
 from kd_evalsuite import judges
-from kd_evalsuite.items import Item, Prompt, content_id, distinct, picture_of
+from kd_evalsuite.items import Item, Prompt, base_of, content_id, distinct, picture_of
 from kd_evalsuite.metrics import Judge, Metric, category_mean, items_mean
 from kd_evalsuite.protocols import cambrian, shared, vlmevalkit
-from kd_evalsuite.tables import read_rows
+from kd_evalsuite.tables import Row, data_files, read_rows
 from kd_evalsuite.tasks.base import WORD_TOKENS, Hub, Task, asked, in_a_word
+
+PARTS = {"test_human": "human_test", "test_augmented": "augmented_test"}  # the original files, the public types
 
 
 def read(folder: Path, pictures: bool) -> list[Item]:
-    """Columns type, question, answer (text, or a list of one), image; or the original query, label, imgname."""
-    rename = {"query": "question", "label": "answer", "imgname": "image"}
-    rows = read_rows(folder, required=("question", "answer"), rename=rename, pictures=pictures)
+    """Columns type, question, answer (text, or a list of one), image; or the original query, label, imgname.
+
+    Of the original folders `test_human.json` and `test_augmented.json` with the charts in `png` beside them.
+    """
+    original = [file for file in data_files(folder) if file.stem in PARTS] if folder.exists() else []
+    if original:
+        rows = [_placed(row, file, folder) for file in original for row in _rows(file, pictures)]
+    else:
+        rows = _rows(folder, pictures)
     golds = [tuple(map(str, a)) if isinstance(a := row["answer"], list) else (str(a),) for row in rows]
     keys = [content_id(row.get("type"), row["question"], *gold) for row, gold in zip(rows, golds, strict=True)]
     items = []
@@ -32,6 +40,18 @@ def read(folder: Path, pictures: bool) -> list[Item]:
             )
         )
     return items
+
+
+def _rows(folder: Path, pictures: bool) -> list[Row]:
+    rename = {"query": "question", "label": "answer", "imgname": "image"}
+    return read_rows(folder, required=("question", "answer"), rename=rename, pictures=pictures)
+
+
+def _placed(row: Row, file: Path, folder: Path) -> Row:
+    """A row of an original file with its type, and where its chart is."""
+    chart = file.parent / "png" / str(row.get("image") or "")
+    place = {"image": str(chart.relative_to(base_of(folder)))} if chart.is_file() else {}
+    return {"type": PARTS[file.stem], **row, **place}
 
 
 def number_or_phrase(item: Item) -> Prompt:
