@@ -37,15 +37,15 @@ def read(file: Path) -> Any:
 
 
 def distilled(params: Any, costs: Any, models: Path) -> Iterator[Planned]:
-    """The students of a study."""
-    for name, cell in params["distill"]["distilled"].items():
-        recipe = params["distill"]["recipes"][cell["recipe"]]
-        student = costs["students"][cell["id"]]
-        teacher = costs["teachers"][cell["teacher"].removeprefix("teacher-")]
+    """The students of a study, those without a teacher among them."""
+    section = params["distill"]
+    for name, cell in (section["from_scratch"] | section["distilled"]).items():
+        recipe, student = section["recipes"][cell["recipe"]], costs["students"][cell["id"]]
         pairs = costs["pairs"][recipe.get("mix") or "cc12m"] * recipe["epochs"]
-        live = teacher if recipe.get("teacher_mode") == "online" else 0.0
+        runs_live = recipe.get("teacher_mode") == "online"
+        live = costs["teachers"][cell["teacher"].removeprefix("teacher-")] if runs_live else 0.0
         encoders = 1 + len(recipe.get("export_epochs", []))
-        there = any((models / group / name).exists() for group in ("distilled", "schedules"))
+        there = any((models / group / name).exists() for group in ("distilled", "schedules", "alone"))
         yield Planned(
             "student",
             name,
@@ -69,10 +69,8 @@ def conversational(params: Any, costs: Any, models: Path) -> Iterator[Planned]:
         encoder, lm = costs["encoders"][encoder_of(name, costs)], costs["language_models"][name.split("--")[1]]
         parameters = lm["body"] + lm["head"]
         operations = 0.0
-        for stage, (samples, text) in costs["conversations"][cell["recipe"]].items():
-            trained = stage == "finetune" and cell["recipe"] != "bunny-paper"  # Bunny trains adapters
-            tokens = encoder["tokens"] + text
-            operations += samples * (encoder["forward"] * 1e9 + (6 if trained else 4) * parameters * tokens)
+        for samples, text, each in costs["conversations"][cell["recipe"]].values():
+            operations += samples * (encoder["forward"] * 1e9 + each * parameters * (encoder["tokens"] + text))
         there = any((models / group / name).exists() for group in ("vlms", "bunny"))
         yield Planned("VLM", name, there, operations, costs["gpu"]["used"]["vlm"], parameters * WEIGHT)
 

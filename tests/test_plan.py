@@ -62,7 +62,7 @@ def test_every_student_that_a_vlm_reads_is_trained():
     assert {name for name in read if name.startswith("student-")} == students | exported | released
 
 
-def test_both_parameter_files_are_accepted_by_the_packages_that_read_them():
+def test_parameter_files_are_accepted_by_the_packages_that_read_them():
     from kd_analysis.config import AnalysisParams
     from kd_distill.config import DistillParams
     from kd_distill.params import load_section
@@ -75,6 +75,28 @@ def test_both_parameter_files_are_accepted_by_the_packages_that_read_them():
     assert len(load_section(STUDY / "bunny" / "params.yaml", "vlm", Section, []).cells) == 12
     assert load_section(file, "evalsuite", EvalParams, []).protocol == "paper"
     assert load_section(file, "analysis", AnalysisParams, []).families["DFN"] == ("dfn-b16", "dfn-l14")
+    file = ROOT / "studies" / "sound" / "params.yaml"
+    assert len(load_section(file, "distill", DistillParams, []).cells) == 60
+    assert len(load_section(file, "vlm", Section, []).cells) == 120
+    assert load_section(file, "analysis", AnalysisParams, []).refs == Path("refs/sound")
+
+
+def test_the_sound_study_has_the_papers_students_under_three_seeds_each_beside_one_without_a_teacher():
+    sound = plan.read(ROOT / "studies" / "sound" / "params.yaml")
+    assert plan.problems(sound) == []
+    of_seed_0 = {n.replace("--clip-kd", "--sound") for n in PARAMS["study"]["students"] if n.endswith("--clip-kd")}
+    every = {f"{name}{seed}" for name in of_seed_0 for seed in ("", "-s1", "-s2")}
+    assert {name for name in sound["distill"]["distilled"] if "sound-patch" not in name} == every
+    read = Counter(Path(cell["encoder"]).stem for cell in sound["vlm"]["cells"].values())
+    assert read == dict.fromkeys((*sound["distill"]["from_scratch"], *sound["distill"]["distilled"]), 2)
+    tokens = {name.rpartition("--")[2] for name in sound["vlm"]["cells"] if "vit-t-16" in name}
+    assert tokens == {"sound-pooled"}  # as many tokens as the others
+
+
+@pytest.mark.parametrize(("study", "students", "vlms"), [("paper", 32, 89), ("sound", 60, 120)])
+def test_a_study_is_planned_whole(tmp_path, study, students, vlms):
+    kinds = Counter(cell.kind for cell in plan.plan(ROOT / "studies" / study, tmp_path))
+    assert kinds == {"student": students, "VLM": vlms}
 
 
 def test_the_costs_of_two_cells_by_hand(tmp_path):
