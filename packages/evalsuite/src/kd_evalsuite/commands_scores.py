@@ -52,7 +52,7 @@ def score_one(
         found |= {"extractor": "judge", "judge": judging.model}
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(out, json.dumps(found, ensure_ascii=False, indent=1) + "\n")
+        write_whole(out, json.dumps(found, indent=1) + "\n")
     if as_json:
         view_data.print_json(found)
     else:

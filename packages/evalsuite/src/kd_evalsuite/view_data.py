@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def print_json(value: object) -> None:
     """A value as JSON on standard output, and nothing else."""
-    out.print(json.dumps(value, ensure_ascii=False, indent=1), markup=False, highlight=False, soft_wrap=True)
+    out.print(json.dumps(value, indent=1), markup=False, highlight=False, soft_wrap=True)
 
 
 def _table(*columns: str, title: str | None = None, right: Sequence[str] = ()) -> Table:

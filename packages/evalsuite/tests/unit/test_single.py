@@ -294,3 +294,16 @@ def test_predictions_of_some_items_are_scored_on_these(benchmark_root, tmp_path)
         found = json.loads(done.stdout)
         found = found if isinstance(found, dict) else found[0]
         assert (found["n"], found["value"], found["data"]["complete"]) == (len(rows), 100, False)
+
+
+def test_a_hostile_favourite_reply_reaches_no_terminal(benchmark_root, tmp_path):
+    """Escape sequences of both kinds, markup, and half a character that UTF-8 cannot hold."""
+    said = "\x1b[31mred\x9b2J[bold]\ud800"
+    rows = [{"id": i.id, "prediction": said} for i in items_of(benchmark_root, "gqa")]
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    command = ["score", "--task", "gqa", "--predictions", str(tmp_path / "p.jsonl"), "--data", str(benchmark_root)]
+    for options in ([], ["--json"], ["--out", str(tmp_path / "s.json")]):
+        done = RUN.invoke(app, [*command, *options])
+        assert done.exit_code == 0, done.output
+        assert not {"\x1b", "\x9b", "\ud800"} & set(done.output)
+    assert json.loads((tmp_path / "s.json").read_text())["favourite"]["answer"] == said.lower()
