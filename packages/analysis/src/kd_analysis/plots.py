@@ -94,7 +94,7 @@ def _draw_gaps(figure: Figure, data: Sequence[Point]) -> None:
         for x, p in enumerate(some):
             axes.plot([x, x], [p["student_average"], p["teacher_average"]], color=FAINT, linewidth=5, zorder=1)
             middle = (p["student_average"] + p["teacher_average"]) / 2
-            axes.annotate(f"{p['gap']:.2f}", (x, middle), (8, 0), textcoords="offset points", va="center", color=MUTED)
+            axes.annotate(f"{p['gap']:.2f}", (x, middle), (13, 0), textcoords="offset points", va="center", color=MUTED)
         for side, colour, mark in (("teacher", PALETTE[0], "s"), ("student", PALETTE[1], "o")):
             values, halves = ([p[f"{side}_{what}"] for p in some] for what in ("average", "half"))
             beside = 0.07 if side == "student" else -0.07  # so that the bars do not hide each other
