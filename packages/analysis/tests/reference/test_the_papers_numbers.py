@@ -237,3 +237,13 @@ def test_consistent_numbers_raise_nothing():
         mean = float(np.mean([one.points for one in drawn[r.source]]))
         drawn[r.source].append(r.model_copy(update={"value": round(mean, 2)}))
     assert [i for i in in_tables([r for some in drawn.values() for r in some]) if i.kind != "below chance"] == []
+
+
+def test_a_wrong_average_would_be_found():
+    """The paper's own are right to within rounding, so the rule is shown on one that is changed."""
+    rows = printed()
+    assert not [i for i in in_tables(rows) if "average" in i.kind]
+    at = next(n for n, r in enumerate(rows) if (r.table, r.source, r.task) == ("Table 1", "row 4", "average"))
+    rows[at] = rows[at].model_copy(update={"value": rows[at].value + 0.1})
+    (found,) = [i for i in in_tables(rows) if "average" in i.kind]
+    assert (found.where, found.says, found.but) == ("Table 1, row 4", "33.87", "the mean is 33.77")
