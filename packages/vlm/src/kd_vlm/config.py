@@ -129,6 +129,7 @@ class Recipe(Params):
     finetune: Stage
     feature: Feature = Field(default_factory=lambda: Feature.model_validate({}))
     connector: Connector = Field(default_factory=lambda: Connector.model_validate("mlp2x_gelu"))
+    visual_precision: Precision | Literal["fp16"] = Field("fp32", description="Of the tower's tokens that are kept.")
     standardise: bool = Field(True, description="Begin with a projector that standardises the encoder's features.")
     held_out: int = Field(ge=0, description="Conversations at the end of data.finetune that are only tested on.")
     least_supervised_share: float = Field(0.01, gt=0, lt=1)

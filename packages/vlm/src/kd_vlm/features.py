@@ -81,7 +81,7 @@ def cache_features(
         root: Folder of the caches on disk, one folder for each tower, preprocessing, feature choice and precision.
         memory_limit: Sets of fewer bytes in float32 are kept in memory, and nothing is written.
         on_batch: Called with the number of pictures done since the last call.
-        precision: Of what is written. Reading gives float32.
+        precision: Of what is kept, in memory too, so that a result does not depend on where. Reading gives float32.
         batch_size: Pictures in one forward.
         workers: Threads that decode.
         device: Where the tower runs.
@@ -95,7 +95,7 @@ def cache_features(
     if int(np.prod(shape)) * 4 <= memory_limit:
         rows = np.empty(shape, dtype=np.float32)
         for start, tokens in run.over(paths):
-            rows[start : start + len(tokens)] = tokens.numpy()
+            rows[start : start + len(tokens)] = tokens.to(TORCH[precision]).float().numpy()
             on_batch(len(tokens))
         return FeatureCache([rows], {path: (0, i) for i, path in enumerate(paths)})
     cache = VisionCache.create(root, about(encoder), tokens=encoder.n_tokens, width=encoder.width, precision=precision)

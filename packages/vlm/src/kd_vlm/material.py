@@ -21,6 +21,7 @@ from kd_vlm.pictures import image_path
 from kd_vlm.preprocess import padding
 from kd_vlm.problems import Policy
 from kd_vlm.templates import IMAGE
+from kd_vlm.vision_cache import Precision as CachePrecision
 from kd_vlm.workspace import file_digest, progress
 
 
@@ -30,12 +31,14 @@ class Material:
 
     Attributes:
         towers: The encoder as each stage sees pictures (square or padded).
+        visual_precision: Of its tokens that are kept.
         blind: The test with its pictures taken away.
         bad: How often each cause made a sample unusable.
     """
 
     vlm: Vlm
     towers: Mapping[str, Encoder]
+    visual_precision: CachePrecision
     corpora: Mapping[str, Corpus]
     test: Corpus
     blind: Corpus
@@ -75,7 +78,13 @@ def gather(encoder: Path, lm: Path, recipe: Recipe, data: Data, seed: int) -> Ma
     causes = (captions.bad, dialogues.bad, *(corpus.bad for corpus in corpora.values()))
     bad = sum(map(Counter, causes), Counter[str]())
     return Material(
-        vlm, towers, corpora, prepare(vlm, test, folder, **second), prepare(vlm, blind, folder, **second), bad
+        vlm,
+        towers,
+        recipe.visual_precision,
+        corpora,
+        prepare(vlm, test, folder, **second),
+        prepare(vlm, blind, folder, **second),
+        bad,
     )
 
 
@@ -117,14 +126,20 @@ def features_of(material: Material, root: Path, memory_limit: int, ranks: Ranks)
             ("finetune", (material.corpora["finetune"], material.test)),
         )
     }
-    towers = material.towers
+    towers, precision = material.towers, material.visual_precision
+
+    def cached(tower: Encoder, paths: list[Path]) -> FeatureCache:
+        return _cached(tower, paths, root, memory_limit, precision, ranks)
+
     if towers["pretrain"] is towers["finetune"]:
-        both = _cached(towers["finetune"], wanted["pretrain"] + wanted["finetune"], root, memory_limit, ranks)
+        both = cached(towers["finetune"], wanted["pretrain"] + wanted["finetune"])
         return {"pretrain": both, "finetune": both}
-    return {name: _cached(towers[name], wanted[name], root, memory_limit, ranks) for name in wanted}
+    return {name: cached(towers[name], wanted[name]) for name in wanted}
 
 
-def _cached(tower: Encoder, paths: list[Path], root: Path, memory_limit: int, ranks: Ranks) -> FeatureCache:
+def _cached(
+    tower: Encoder, paths: list[Path], root: Path, memory_limit: int, precision: CachePrecision, ranks: Ranks
+) -> FeatureCache:
     distinct = list(dict.fromkeys(paths))
     if ranks.world > 1:
         memory_limit = 0  # one file for all ranks
@@ -133,7 +148,12 @@ def _cached(tower: Encoder, paths: list[Path], root: Path, memory_limit: int, ra
     with progress(show=ranks.first) as bars:
         bar = bars.add_task("features", total=len(distinct), note="")
         found = cache_features(
-            tower, distinct, root=root, memory_limit=memory_limit, on_batch=lambda n: bars.update(bar, advance=n)
+            tower,
+            distinct,
+            root=root,
+            memory_limit=memory_limit,
+            precision=precision,
+            on_batch=lambda n: bars.update(bar, advance=n),
         )
     if ranks.first:
         ranks.wait()

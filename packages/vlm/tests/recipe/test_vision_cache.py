@@ -54,6 +54,8 @@ def test_what_is_read_is_what_the_tower_gives(encoder, paths, tmp_path, precisio
         torch.testing.assert_close(features.of(paths), expected, atol=1e-6 + tolerance, rtol=tolerance)
     torch.testing.assert_close(mapped.of(paths[3:6]), memory.of(paths[3:6]), atol=tolerance, rtol=tolerance)
     assert np.array_equal(memory.sample(), memory.parts[0])
+    rounded = cached(encoder, paths, tmp_path, memory_limit=10**9, precision=precision)
+    assert torch.equal(rounded.of(paths), mapped.of(paths)), "it does not matter where they are kept"
     assert len(mapped.sample(limit=4 * 2 * encoder.n_tokens * encoder.width)) == 2
 
 
