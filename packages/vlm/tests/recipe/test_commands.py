@@ -7,10 +7,12 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from kd_vlm import run as run_module
 from kd_vlm import tracking
 from kd_vlm.cli import app
 from kd_vlm.journal import Journal, read_journal, register
+from kd_vlm.loading import load_vlm
 from kd_vlm.lock import sole_writer
 from transformers import AutoModelForImageTextToText, AutoProcessor
 from typer.testing import CliRunner
@@ -92,7 +94,16 @@ def stop_at(monkeypatch, number: int, step: int) -> None:
     monkeypatch.setattr(run_module, "on_step", on_step)
 
 
-def test_a_run_is_stopped_refuses_other_parameters_and_forks(study, monkeypatch):
+def assert_the_adapter_gives_the_merged_model(study, encoder, trained):
+    """Encoder and language model put together anew, and what training kept apart added to them."""
+    call("assemble", encoder, study / "models" / "lm-tiny", "--out", study / "base")
+    call("export", study / "base", "--adapter", trained / "adapter" / "finetune", "--out", study / "merged")
+    ours, theirs = (load_vlm(path).model.state_dict() for path in (study / "merged", trained))
+    for name, value in theirs.items():
+        torch.testing.assert_close(ours[name], value, atol=1e-6, rtol=1e-5, msg=name)
+
+
+def test_a_run_is_stopped_refuses_other_parameters_and_forks(study, vit_folder, monkeypatch):
     """143 with a checkpoint, 2 for changed parameters, 7 while another writes; LoRA, tables and MFU on the way."""
     call("lm", "--cell", "lm-tiny")
     habits = ["--set", "validate_every=2", "--set", "sample_every=2", "--set", "samples=2", "--set", "peak_tflops=1"]
@@ -111,7 +122,7 @@ def test_a_run_is_stopped_refuses_other_parameters_and_forks(study, monkeypatch)
     call(*changed, "--fork")
     folder = study / "models" / "one"
     assert type(AutoModelForImageTextToText.from_pretrained(folder)).__name__ == "LlavaForConditionalGeneration"
-    assert (folder / "adapter" / "finetune" / "adapter_model.safetensors").exists()
+    assert_the_adapter_gives_the_merged_model(study, vit_folder, folder)
     events = read_journal(folder / "journal.jsonl")
     (model,) = [e for e in events if e["event"] == "model"]
     assert json.loads(model["tags"]["kd.changes"])[0]["changed"] == {"pretrain.projector_lr": [0.001, 0.002]}
