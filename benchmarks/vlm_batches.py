@@ -70,7 +70,7 @@ def measured(vlm: Vlm, plans: dict[str, Plan], drawn: Drawn, args: argparse.Name
         for sampler, plan in plans.items():
             members = plan[round((max(k, 0) + 0.5) * len(plan) / args.batches)]
             encoded = [
-                sample(int(drawn.text[i]), int(drawn.supervised[i]), bool(drawn.has_image[i]), args.per_image, rng)
+                sample(int(drawn.text[i]), int(drawn.supervised[i]), int(drawn.n_images[i]), args.per_image, rng)
                 for i in (members[:2] if k < 0 else members)
             ]
             batch = (collate_packed if sampler == "packing" else collate)(encoded, PAD_ID).to(args.device)

@@ -83,7 +83,7 @@ def main() -> None:
 def samples(n: int, longest: int, tokens_per_image: int) -> tuple[list[Encoded], Tensor]:
     """Conversations, and the pixels of as many pictures (those of text-only samples are not used)."""
     drawn, rng = mix(n, longest=longest), np.random.default_rng(1)
-    rows = zip(drawn.text.tolist(), drawn.supervised.tolist(), drawn.has_image.tolist(), strict=True)
+    rows = zip(drawn.text.tolist(), drawn.supervised.tolist(), drawn.n_images.tolist(), strict=True)
     data = [sample(text, supervised, image, tokens_per_image, rng) for text, supervised, image in rows]
     return data, torch.randn(n, 3, 224, 224, generator=torch.Generator().manual_seed(0))
 

@@ -38,14 +38,18 @@ class Processor:
 
 @dataclass(frozen=True)
 class Drawn:
-    """Samples of a mix: tokens of the text, those of them that are supervised, and whether there is a picture."""
+    """Samples of a mix: tokens of the text, those of them that are supervised, and the number of pictures."""
 
     text: np.ndarray
     supervised: np.ndarray
-    has_image: np.ndarray
+    n_images: np.ndarray
+
+    @property
+    def has_image(self) -> np.ndarray:
+        return self.n_images > 0
 
     def lengths(self, tokens_per_image: int) -> list[int]:
-        return (self.text + self.has_image * tokens_per_image).tolist()
+        return (self.text + self.n_images * tokens_per_image).tolist()
 
 
 def mix(n: int, seed: int = 0, longest: int = 2048) -> Drawn:
@@ -55,19 +59,17 @@ def mix(n: int, seed: int = 0, longest: int = 2048) -> Drawn:
     part = rng.choice(len(PARTS), n, p=sizes / sizes.sum())
     mean, spread, share = (np.array([p[i] for p in PARTS.values()])[part] for i in (1, 2, 3))
     text = np.exp(rng.normal(np.log(mean) - spread**2 / 2, spread)).round().clip(45, longest).astype(int)
-    return Drawn(text, (text * share).astype(int).clip(1), part != list(PARTS).index(TEXT_ONLY))
+    return Drawn(text, (text * share).astype(int).clip(1), (part != list(PARTS).index(TEXT_ONLY)).astype(int))
 
 
-def sample(text: int, supervised: int, image: bool, tokens_per_image: int, rng: np.random.Generator) -> Encoded:
-    """Random tokens in the form of a conversation: prompt, picture, question, answer."""
+def sample(text: int, supervised: int, n_images: int, tokens_per_image: int, rng: np.random.Generator) -> Encoded:
+    """Random tokens in the form of a conversation: prompt, pictures, question, answer."""
     ids = rng.integers(1, 150_000, text).tolist()
     labels = [IGNORE] * (text - supervised) + ids[text - supervised :]
-    if not image:
-        return Encoded(tuple(ids), tuple(labels), 0)
     at = min(35, text - supervised)
-    whole = ids[:at] + [IMAGE_ID] * tokens_per_image + ids[at:]
-    marked = labels[:at] + [IGNORE] * tokens_per_image + labels[at:]
-    return Encoded(tuple(whole), tuple(marked), 1)
+    whole = ids[:at] + [IMAGE_ID] * (n_images * tokens_per_image) + ids[at:]
+    marked = labels[:at] + [IGNORE] * (n_images * tokens_per_image) + labels[at:]
+    return Encoded(tuple(whole), tuple(marked), n_images)
 
 
 def small_vlm(width: int, layers: int, *, edge: int = 224, vision: CLIPVisionConfig | None = None) -> Vlm:
@@ -108,4 +110,4 @@ def lengths_of(path: Path) -> Drawn:
     per_image = json.loads((path / "manifest.json").read_text())["tokens_per_image"]
     images = np.array([len(line["images"]) for line in counted])
     total = np.array([line["tokens"] for line in counted])
-    return Drawn(total - images * per_image, np.array([line["supervised"] for line in counted]), images > 0)
+    return Drawn(total - images * per_image, np.array([line["supervised"] for line in counted]), images)

@@ -38,7 +38,7 @@ def main() -> None:
     vlm = small_vlm(args.width, args.layers)
     vlm.model.to(args.device)
     rng = np.random.default_rng(0)
-    batch = collate([sample(TEXT, SUPERVISED, True, vlm.tokens_per_image, rng) for _ in range(args.batch)], PAD_ID)
+    batch = collate([sample(TEXT, SUPERVISED, 1, vlm.tokens_per_image, rng) for _ in range(args.batch)], PAD_ID)
     batch = batch.to(args.device)
     features = torch.randn(args.batch, vlm.tokens_per_image, 192, generator=torch.Generator().manual_seed(0))
     features = features.to(args.device)
