@@ -89,7 +89,7 @@ def predict(
     Raises:
         IncompleteError: If items failed.
     """
-    from kd_evalsuite.predict import check_mode, manifest_of
+    from kd_evalsuite.predict import check_mode
     from kd_evalsuite.predict import predict as ask
 
     if found.encoder:
@@ -97,15 +97,7 @@ def predict(
     require_ready(params.data, params.keys)
     tasks = load_all(params.data, params.keys, limit=params.limit)
     check_mode(tasks, params.mode)
-    manifest = manifest_of(
-        found.ref,
-        tasks,
-        protocol=params.protocol,
-        blind=blind,
-        limit=params.limit,
-        mode=params.mode,
-        sources=_sources(params),
-    )
+    manifest = _manifest(params, found, tasks, blind=blind)
     if dry_run:
         _plan(tasks, manifest, out)
         return True
@@ -133,6 +125,20 @@ def predict(
     if params.verify_batch:
         _verify(outcome.model or load(), tasks, manifest, where, params.verify_batch)
     return _merged(out, shard, replace=replace) if shard else True
+
+
+def _manifest(params: EvalParams, found: Found, tasks: Sequence[TaskData], *, blind: bool) -> Manifest:
+    from kd_evalsuite.predict import manifest_of
+
+    return manifest_of(
+        found.ref,
+        tasks,
+        protocol=params.protocol,
+        blind=blind,
+        limit=params.limit,
+        mode=params.mode,
+        sources=_sources(params),
+    )
 
 
 def _sources(params: EvalParams) -> dict[str, str]:
