@@ -1,6 +1,7 @@
 """What the commands about similarity do once their parameters are checked; `cli_similarity.py` parses and calls."""
 
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -68,15 +69,26 @@ def sources_of(params: AnalysisParams, images: Sequence[str]) -> dict[str, Path]
         return {task: params.benchmarks / task for task in task_names(params)}
     found: dict[str, Path] = {}
     for text in images:
-        name, _, rest = text.rpartition("=")
-        path = Path(rest)
+        name, path = _named(text)
         if not path.exists() and not any(path.parent.glob(path.name)):
             raise FileNotFoundError(f"Expected images, shards or a benchmark's folder at {path}, found nothing.")
-        task = name or path.resolve().name.split(".")[0].replace("*", "").strip("-_{}[]") or path.resolve().parent.name
+        task = name or _task_of(path)
         if task in found:
             raise ValueError(f"Two sources of images are called {task}; write --images NAME=PATH.")
         found[task] = path
     return found
+
+
+def _named(text: str) -> tuple[str, Path]:
+    """`NAME=PATH` or `PATH`; what stands before the first `=` is no name if it has a slash in it."""
+    name, equals, rest = text.partition("=")
+    return (name, Path(rest)) if equals and "/" not in name else ("", Path(text))
+
+
+def _task_of(path: Path) -> str:
+    """What a source of images is called, in characters that a metric's name may have."""
+    stem = re.sub(r"[^\w -]+", "-", path.resolve().name.split(".")[0]).strip("-_ ")
+    return stem or _task_of(path.resolve().parent)
 
 
 def heads_of(students: Sequence[str], heads: Sequence[str]) -> dict[str, Path]:
@@ -87,10 +99,10 @@ def heads_of(students: Sequence[str], heads: Sequence[str]) -> dict[str, Path]:
     """
     found = {}
     for text in heads:
-        name, _, path = text.rpartition("=")
+        name, path = _named(text)
         if not name and len(students) != 1:
             raise ValueError(f"Expected --heads STUDENT=PATH, since there are {len(students)} students; got {text!r}.")
-        found[name or students[0]] = Path(path)
+        found[name or students[0]] = path
     if strange := sorted(set(found) - set(students)):
         raise ValueError(f"--heads names {', '.join(strange)}; the students are {', '.join(students)}.")
     return found

@@ -100,3 +100,24 @@ def test_only_one_module_of_each_kind_knows_torch_and_mlflow():
         lines = (f"import {library}", f"from {library} import", f"from {library}.")
         users = {p.name for p in source.rglob("*.py") if any(line in p.read_text() for line in lines)}
         assert users <= known
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("{root}/photos", "photos"),
+        ("{root}/year=2020", "year-2020"),
+        ("gqa={root}/year=2020", "gqa"),
+        ("{root}/photos/*.png", "photos"),
+        ("{root}/photos/0000*.png", "0000"),
+    ],
+)
+def test_a_source_of_images_is_called_by_its_name_or_its_folder(tmp_path, text, name):
+    from kd_analysis.commands_similarity import sources_of
+
+    for folder in ("photos", "year=2020"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "00001.png").write_bytes(b"")
+    ((task, path),) = sources_of(AnalysisParams(), [text.format(root=tmp_path)]).items()
+    assert task == name
+    assert path.name == text.rpartition("/")[2]
