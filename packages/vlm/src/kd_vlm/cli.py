@@ -109,6 +109,7 @@ def sync(folders: Annotated[list[Path], typer.Argument(help="Looked through for 
 
 app.command(epilog=cli_sweep.EXAMPLE)(cli_sweep.sweep)
 app.command(epilog=cli_data.EXAMPLE)(cli_data.validate)
+app.command(epilog="Example: vlm caches runs/vision --verify")(cli_data.caches)
 app.add_typer(cli_recipes.app, name="recipes")
 app.add_typer(cli_models.app)
 

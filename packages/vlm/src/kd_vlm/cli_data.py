@@ -1,4 +1,4 @@
-"""The command `vlm validate`."""
+"""The commands about data: `vlm validate`, `vlm caches`."""
 
 import os
 import sys
@@ -92,3 +92,22 @@ def _report(manifest: "Manifest") -> None:
             f"supervised {tokens['supervised_share']:.2%}"
         )
     typer.echo(str(manifest.folder / "manifest.json"))
+
+
+def caches(
+    root: Annotated[Path, typer.Argument(help="Folder of the caches of visual tokens.")] = Path("runs/vision"),
+    verify: Annotated[bool, typer.Option("--verify", help="Read every shard and compare its digest.")] = False,
+) -> None:
+    """List the caches of visual tokens below a folder, and what they hold. Exit code 5: a shard is damaged."""
+    with _errors():
+        from kd_vlm.vision_cache import VisionCache, listed
+
+        folders = sorted(file.parent for file in root.glob("*/cache.json"))
+        if not folders:
+            raise FileNotFoundError(f"Expected caches of visual tokens below {root}, found none.")
+        for folder in folders:
+            cache = VisionCache.open(folder)
+            gigabytes = sum(entry["bytes"] for entry in listed(folder)) / 1e9
+            n_tokens, width = cache.shape
+            pictures = f"{cache.verify() if verify else len(cache.index):,} pictures"
+            typer.echo(f"{folder.name}  {pictures} of {n_tokens} x {width} in {cache.precision}, {gigabytes:.2f} GB")

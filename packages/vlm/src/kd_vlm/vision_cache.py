@@ -59,6 +59,17 @@ class VisionCache:
                 write_whole(folder / "cache.json", (json.dumps(described, indent=1, sort_keys=True) + "\n").encode())
         return cls(folder, tokens=tokens, width=width, precision=precision)
 
+    @classmethod
+    def open(cls, folder: Path) -> "VisionCache":
+        """The cache in `folder`. Raises FileNotFoundError if it is none, ValueError if it is of another kind."""
+        file = folder / "cache.json"
+        if not file.is_file():
+            raise FileNotFoundError(f"Expected a cache of visual tokens in {folder}, found no cache.json.")
+        described = json.loads(file.read_text())
+        if described.get("schema") != SCHEMA:
+            raise ValueError(f"{file}: expected schema {SCHEMA}, got {described.get('schema')!r}.")
+        return cls(folder, **{name: described[name] for name in ("tokens", "width", "precision")})
+
     def refresh(self) -> None:
         """Take in the shards that were written since."""
         for entry in listed(self.folder)[len(self.shards) :]:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from kd_vlm import features as module
+from kd_vlm.cli import app
 from kd_vlm.encoder import load_encoder, visual_tokens
 from kd_vlm.features import about, cache_features, picture_digests
 from kd_vlm.pictures import BLANK, decode_image, image_path
@@ -15,6 +16,7 @@ from kd_vlm.tracking import IntegrityError
 from kd_vlm.vision_cache import VisionCache
 from safetensors import safe_open
 from safetensors.torch import load_file
+from typer.testing import CliRunner
 
 pytestmark = pytest.mark.recipe
 
@@ -171,3 +173,19 @@ def test_a_picture_that_does_not_decode_says_what_to_do(encoder, paths, tmp_path
     (tmp_path / "half.png").write_bytes(paths[0].read_bytes()[:300])
     with pytest.raises(ValueError, match=r"half\.png: not a picture.*vlm validate"):
         cached(encoder, [paths[1], tmp_path / "half.png"], tmp_path / "root", workers=2)
+
+
+def test_the_command_lists_caches_and_finds_damage(encoder, paths, tmp_path):
+    call = CliRunner().invoke
+    assert call(app, ["caches", str(tmp_path)]).exit_code == 2
+    cached(encoder, paths, tmp_path, precision="bf16")
+    said = call(app, ["caches", str(tmp_path), "--verify"])
+    assert said.exit_code == 0, said.output
+    assert f"12 pictures of {encoder.n_tokens} x {encoder.width} in bf16" in said.output
+    shard = folder_of(tmp_path) / "shard-00000.safetensors"
+    content = shard.read_bytes()
+    shard.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert call(app, ["caches", str(tmp_path)]).exit_code == 0
+    assert call(app, ["caches", str(tmp_path), "--verify"]).exit_code == 5
+    (folder_of(tmp_path) / "cache.json").write_text('{"schema": "other"}')
+    assert call(app, ["caches", str(tmp_path)]).exit_code == 2
