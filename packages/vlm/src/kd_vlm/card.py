@@ -15,7 +15,7 @@ from typing import Any
 from kd_vlm.journal import read_journal
 from kd_vlm.tracking import JOURNAL
 
-NAME = "README.md"
+NAME, MLMODEL = "README.md", "MLmodel"
 VERSIONS = {
     "stock": "Loads with transformers 5.",
     "legacy": "Loads with transformers 4.57 and 5; tensor names have the prefix vision_model. where towers had it.",
@@ -33,9 +33,12 @@ class Facts:
 
 
 def read_facts(folder: Path, name: str) -> Facts:
-    """The facts of the model in `folder`, from the journal beside its weights; without one, its name alone."""
+    """The facts of the model in `folder`, from the journal beside its weights, or from the tags of its registration.
+
+    A model that comes from the registry has no journal: the card then says what it is, not every parameter.
+    """
     if not (folder / JOURNAL).is_file():
-        return Facts(name)
+        return Facts(name, recipe=_registered_tags(folder / MLMODEL))
     events = read_journal(folder / JOURNAL)
     start = events[0]
     metrics = {k: v for e in events if e["event"] == "metrics" for k, v in e["values"].items() if k.startswith("val/")}
@@ -47,6 +50,15 @@ def read_facts(folder: Path, name: str) -> Facts:
         inputs=tuple(inputs),
         held_out=tuple(sorted((k, _number(v)) for k, v in metrics.items())),
     )
+
+
+def _registered_tags(file: Path) -> tuple[tuple[str, str], ...]:
+    if not file.is_file():
+        return ()
+    from ruamel.yaml import YAML
+
+    tags = YAML(typ="safe").load(file.read_text(encoding="utf-8")).get("flavors", {}).get("kd", {})
+    return tuple(sorted((str(key), str(value)) for key, value in tags.items() if str(key).startswith("kd.")))
 
 
 def read_scores(path: Path) -> list[dict[str, Any]]:

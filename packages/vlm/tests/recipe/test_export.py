@@ -175,6 +175,11 @@ def test_the_card_says_what_went_in_and_escapes_it(trained, tmp_path):
     assert text.startswith("---\nlibrary_name: transformers\n")
 
 
+def test_the_card_of_a_registered_model_has_its_tags(tmp_path):
+    (tmp_path / "MLmodel").write_text("flavors:\n  kd:\n    kd.recipe: tiny\n    sha256: ab\nrun_id: 123\n")
+    assert card.read_facts(tmp_path, "vlm-x") == card.Facts("vlm-x", recipe=(("kd.recipe", "tiny"),))
+
+
 def test_scores_of_another_form_are_refused(tmp_path):
     (tmp_path / "scores.json").write_text('{"schema": "other", "scores": []}')
     with pytest.raises(ValueError, match="kd-scores/1"):
