@@ -24,11 +24,13 @@ class Handler(BaseHTTPRequestHandler):
     """`server.rule(text, nth)` says what to do with the nth try of a question: bytes to send, a status, or a word."""
 
     def do_GET(self):
+        self.server.keys.append(self.headers.get("Authorization"))
         self.send(200, json.dumps(MODELS).encode())
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.bodies.append(body)
+        self.server.keys.append(self.headers.get("Authorization"))
         text = body["messages"][0]["content"][-1]["text"]
         self.server.tries[text] += 1
         with self.server.counting:
@@ -82,7 +84,7 @@ def served(rule):
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.handle_error = lambda *_: None
     server.daemon_threads = True
-    server.rule, server.bodies, server.tries = rule, [], Counter()
+    server.rule, server.bodies, server.keys, server.tries = rule, [], [], Counter()
     server.closing, server.counting = threading.Event(), threading.Lock()
     server.under_way = server.most = 0
     server.url = f"http://127.0.0.1:{server.server_port}/v1"

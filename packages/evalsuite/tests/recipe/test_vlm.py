@@ -184,6 +184,8 @@ def test_comparing_options_is_a_mode_of_its_own_and_is_never_mixed(llava_folder,
     commands.predict(params, model, tmp_path, blind=False, replace=False)
     assert {p.prediction for p in read_predictions(tmp_path / "mme_perception.jsonl").values()} <= {"Yes", "No"}
     assert {p.prediction for p in read_predictions(tmp_path / "mmvp.jsonl").values()} <= {"A", "B"}
+    commands_scores.score(params, [(tmp_path, tmp_path / "scores")])
+    assert all(s.benchmark_version.startswith("loglikelihood-paper-") for s in read_scores(tmp_path / "scores").scores)
     with pytest.raises(DataError, match="mode: 'loglikelihood' there, 'generate' here"):
         commands.predict(params.model_copy(update={"mode": "generate"}), model, tmp_path, blind=False, replace=False)
     with pytest.raises(DataError, match="gqa: 12 items have no options"):

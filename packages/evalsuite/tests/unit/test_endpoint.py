@@ -93,6 +93,18 @@ def test_a_server_that_is_not_there_or_lacks_the_model_is_an_error_before_any_qu
         Endpoint(server.url, "huge-vlm")
 
 
+def test_a_password_in_the_address_is_refused_and_the_key_goes_to_the_server_alone(monkeypatch, tmp_path):
+    with pytest.raises(DataError, match="OPENAI_API_KEY") as refused:
+        Endpoint("http://me:secret@127.0.0.1:9/v1")
+    assert "secret" not in str(refused.value)
+    monkeypatch.setenv("OPENAI_API_KEY", "secret")
+    with served(lambda text, nth: completion("yes")) as server:
+        asked = endpoint(server)
+        asked.answer([Request("q")], 4)
+    assert server.keys == ["Bearer secret"] * 2
+    assert "secret" not in f"{asked.how} {asked.ref}"
+
+
 def test_run_records_errors_says_it_is_not_complete_and_finishes_when_run_again(benchmark_root, tmp_path):
     broken = {"on": True}
 

@@ -5,6 +5,7 @@ import json
 import pytest
 from kd_evalsuite.data import load_all
 from kd_evalsuite.items import DataError
+from kd_evalsuite.models.find import device_of
 from kd_evalsuite.predict import manifest_of, predict
 from kd_evalsuite.predictions import MANIFEST, read_predictions
 from kd_evalsuite.sharding import IncompleteError, Shard, merge, merge_shards
@@ -34,6 +35,8 @@ def test_torchrun_says_which_share_this_is(monkeypatch):
     assert Shard.of_torchrun() == Shard.parse("3/8")
     monkeypatch.setenv("WORLD_SIZE", "1")
     assert Shard.of_torchrun() is None
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    assert (device_of("cuda"), device_of("cuda:0"), device_of("cpu")) == ("cuda:2", "cuda:0", "cpu")
 
 
 def test_shares_are_disjoint_whole_and_keep_images_together(benchmark_root, tmp_path):

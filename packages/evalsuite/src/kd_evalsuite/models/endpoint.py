@@ -62,6 +62,8 @@ class Endpoint:
         self, url: str, model: str = "", *, concurrency: int = 16, timeout: float = 120.0, tries: int = 5,
         pause: float = 1.0,
     ) -> None:  # fmt: skip
+        if urlsplit(url).username is not None:  # it would be written beside the predictions
+            raise DataError(f"Expected an address without a name or password; the server's key goes into {KEY}.")
         self.url, self.timeout, self.tries, self.pause = url.rstrip("/"), timeout, tries, pause
         self.concurrency = concurrency
         self.described = asyncio.run(self._find(model))

@@ -1,5 +1,6 @@
 """Which model `--model` names, and how it is loaded when it is needed."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,7 +79,13 @@ def _checkpoint(folder: Path, params: EvalParams) -> Answerer:
 
     logging.disable_progress_bar()
     use_threads(params.threads)
-    return TransformersVlm(folder, params.device, params.dtype, params.feature_cache)
+    return TransformersVlm(folder, device_of(params.device), params.dtype, params.feature_cache)
+
+
+def device_of(name: str) -> str:
+    """The device; `cuda` is the process's own one where torchrun started several on this machine."""
+    rank = os.environ.get("LOCAL_RANK", "")
+    return f"cuda:{rank}" if name == "cuda" and rank.isdigit() else name
 
 
 def _endpoint(text: str, params: EvalParams) -> Found:
