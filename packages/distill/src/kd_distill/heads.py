@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Collection
+from pathlib import Path
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -11,6 +13,7 @@ from kd_distill.batch import TeacherInfo
 from kd_distill.losses import Statistics
 
 LOG_SCALE = math.log(1 / 0.07)
+FILE = "heads.safetensors"
 
 
 class TeacherHeads(nn.Module):
@@ -71,3 +74,22 @@ class TeacherHeads(nn.Module):
     def fused_scale(self) -> Float[Tensor, ""]:
         """What AFD multiplies cosines with."""
         return self.fused_log_scale.exp() if self._exp else self.fused_log_scale
+
+
+Heads: TypeAlias = nn.ModuleDict  # of TeacherHeads, by the names of their teachers
+
+
+def save_heads(folder: Path, heads: Heads) -> None:
+    """Write the linear heads into the teachers' spaces beside a model (contract/README.md); no file where all are the
+    identity.
+    """
+    from safetensors.torch import save_file
+
+    linear = {
+        f"{teacher}.{side}.{part}": tensor.detach().float().cpu().contiguous()
+        for teacher, one in heads.items()
+        for side in ("image", "text")
+        for part, tensor in getattr(one, side).named_parameters()
+    }
+    if linear:
+        save_file(linear, str(folder / FILE))

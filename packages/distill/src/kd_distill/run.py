@@ -83,13 +83,13 @@ def train_cell(
                 log=run.log,
                 progress=lambda done: progress(cell.name, done, run.plan.schedule.steps),
                 monitor=lambda: measure(encoder),
-                export=lambda epoch: run.export(out / cell.name_at(epoch), encoder, config, epoch),
+                export=lambda epoch: run.export(out / cell.name_at(epoch), encoder, task.heads, config, epoch),
             )
             if ranks.first:
                 last = measure(encoder) if recipe.monitor_every else measure.validation(encoder)
                 for values in (last, pairs.bad()):
                     run.log(run.plan.schedule.steps, values)
-                run.finish(folder, encoder, config)
+                run.finish(folder, encoder, task.heads, config)
         ranks.wait()
     return folder
 

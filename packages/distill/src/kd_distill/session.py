@@ -15,6 +15,7 @@ from kd_distill.checkpoint import Checkpoints, require_room
 from kd_distill.config import Cell, Data, Recipe
 from kd_distill.distributed import Ranks
 from kd_distill.durable import whole_folder
+from kd_distill.heads import Heads, save_heads
 from kd_distill.journal import FINISH_SECONDS, Journal, read_journal
 from kd_distill.lineage import Inputs, go_on
 from kd_distill.models import Clip
@@ -86,19 +87,21 @@ class Session:
         if self.journal and values:
             self.journal.metrics(step, values)
 
-    def export(self, folder: Path, encoder: Clip, config: Mapping[str, Any], epoch: int) -> None:
-        """Write the encoder as it is after `epoch`; its run goes on."""
+    def export(self, folder: Path, encoder: Clip, heads: Heads, config: Mapping[str, Any], epoch: int) -> None:
+        """Write encoder and heads as they are after `epoch`; its run goes on."""
         if self.journal:
             with whole_folder(folder) as part:
                 models.save(part, encoder, config)
+                save_heads(part, heads)
                 tags = dict(self.tags) | {"kd.epoch": str(epoch)} | models.describe(encoder, config)
                 self.journal.copy_with_model(part / JOURNAL, kind=tags.pop("kd.kind"), name=folder.name, tags=tags)
 
-    def finish(self, folder: Path, encoder: Clip, config: Mapping[str, Any]) -> None:
+    def finish(self, folder: Path, encoder: Clip, heads: Heads, config: Mapping[str, Any]) -> None:
         """Write the model folder, end the journal, and remove the work folder."""
         if self.journal:
             with whole_folder(folder) as part:
                 models.save(part, encoder, config)
+                save_heads(part, heads)
                 tags = dict(self.tags) | models.describe(encoder, config)
                 self.journal.finish(kind=tags.pop("kd.kind"), name=folder.name, tags=tags)
                 shutil.copy(self.work / JOURNAL, part / JOURNAL)

@@ -241,6 +241,18 @@ def test_a_training_over_a_mix_with_bad_pairs_is_the_same_killed_or_not(project)
     assert [json.loads(line)["key"] for line in ledger.read_text().splitlines()] == ["000000005"]
 
 
+def test_a_students_folder_holds_the_heads_that_it_was_distilled_through(project, cached):
+    from safetensors.torch import load_file
+
+    heads = load_file(train_one(project, STUDENT) / "heads.safetensors")
+    assert {name: tuple(tensor.shape) for name, tensor in heads.items()} == {
+        f"{TEACHER}.{side}.{part}": (24, 16) if part == "weight" else (24,)
+        for side in ("image", "text")
+        for part in ("weight", "bias")
+    }
+    assert not (project / "models" / TEACHER / "heads.safetensors").exists()
+
+
 def test_a_recipe_trains_on_the_mix_it_names_from_a_cache_of_that_mix(project, teacher):
     write_shard(project / "more" / "00000.tar", 16)
     replace_in_params(project, "caches: caches", "caches: caches, mixes: {both: [{path: pairs}, {path: more}]}")
