@@ -5,6 +5,7 @@ the item is found that makes it fail; that one is recorded as failed. A model th
 """
 
 import hashlib
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -85,8 +86,16 @@ class Asker:
                 f"{type(model).__name__} cannot compare options; mode loglikelihood needs a local checkpoint."
             )
         self.model, self.mode, self.size, self._say = model, mode, size, say
-        self.halvings = 0
+        self._whole, self.halvings = size, 0
         self._in_a_row = 0
+
+    @property
+    def together(self) -> int:
+        """How many items to hand over at once; to a model that takes any number, all of them."""
+        return sys.maxsize if self._one_at_a_time() else self._whole
+
+    def _one_at_a_time(self) -> bool:
+        return self.mode == "generate" and isinstance(self.model, Concurrent)
 
     def lines(self, batch: Sequence[Question], max_new_tokens: int) -> Iterator[Lines]:
         """The lines of a batch, in parts that are ready to be written.

@@ -105,8 +105,10 @@ def predict(
                 todo = set(missing([i.id for i in items], file.done, file.path)) - elsewhere.keys()
                 with progress(task.key, len(items), len(items) - len(todo)) as advance:
                     questions = list(ask_of(task.key, (i for i in items if i.id in todo), manifest))
-                    for batch in batches(questions, batch_size):
-                        asker = asker or _begin(load_model, manifest.mode, batch_size, where, say, outcome)
+                    if not questions:
+                        continue
+                    asker = asker or _begin(load_model, manifest.mode, batch_size, where, say, outcome)
+                    for batch in batches(questions, asker.together):
                         for lines in asker.lines(batch, manifest.tasks[task.key].max_new_tokens):
                             file.append(lines)
                             outcome.asked += len(lines)
@@ -178,7 +180,7 @@ def batches(questions: Sequence[Question], size: int) -> Iterator[list[Question]
         if batch and (len(batch) + len(group) > size or len(batch[0].request.images) != len(group[0].request.images)):
             yield batch
             batch = []
-        batch = batch + group
+        batch += group
         while len(batch) >= size:
             yield batch[:size]
             batch = batch[size:]

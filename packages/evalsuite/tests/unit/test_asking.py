@@ -7,9 +7,10 @@ from kd_evalsuite.asking import Asker, ModelFailedError, Question
 from kd_evalsuite.data import load_all
 from kd_evalsuite.items import DataError
 from kd_evalsuite.models.base import Reply, Request
-from kd_evalsuite.predictions import read_failures, read_predictions
+from kd_evalsuite.predictions import read_failures, read_manifest, read_predictions
 from kd_evalsuite.records import Failure, Prediction
 from kd_evalsuite.score import score_folder
+from kd_evalsuite.verifying import verify
 
 from packages.evalsuite.tests.helpers.scripted import Scripted
 from packages.evalsuite.tests.unit.test_predict import KEYS, ids, run
@@ -102,6 +103,41 @@ def test_replies_that_are_nothing_or_very_long_or_html_are_data(benchmark_root, 
     run(benchmark_root, tmp_path, Scripted(rule=lambda text: next(odd)))
     replies = {p.prediction for k in KEYS for p in read_predictions(tmp_path / f"{k}.jsonl").values()}
     assert replies == {"", "<script>alert(1)</script>", "x" * 1_000_000, "\x1b[31mred", "=SUM(A1)"}
+
+
+class AnyNumber(Scripted):
+    """Takes all at once and answers them from the last to the first."""
+
+    def __init__(self):
+        super().__init__()
+        self.sizes = []
+
+    def answer_each(self, requests, max_new_tokens):
+        self.sizes.append(len(requests))
+        for number in reversed(range(len(requests))):
+            yield number, Reply(requests[number].text[:5], 1)
+
+
+def test_a_model_that_takes_any_number_gets_a_task_as_a_whole(benchmark_root, tmp_path):
+    _, model = run(benchmark_root, tmp_path, AnyNumber(), batch_size=4)
+    assert model.sizes[0] == 24  # MME, whose items have one image each
+    assert {k: set(read_predictions(tmp_path / f"{k}.jsonl")) for k in KEYS} == ids(benchmark_root)
+
+
+class Mixing(Scripted):
+    """A batch changes its answers."""
+
+    def answer(self, requests, max_new_tokens):
+        return [Reply("B" if len(requests) > 1 else "A", 1) for _ in requests]
+
+
+def test_a_batch_that_changes_answers_is_found(benchmark_root, tmp_path):
+    for model, equal in ((Scripted(), True), (Mixing(), False)):
+        out = tmp_path / type(model).__name__
+        run(benchmark_root, out, model)
+        compared, different = verify(model, load_all(benchmark_root, KEYS), read_manifest(out), out, 15)
+        assert compared == 15
+        assert different == [] if equal else {(alone, batch) for _, _, alone, batch in different} == {("A", "B")}
 
 
 def test_a_reply_knows_its_own_seconds():
