@@ -15,7 +15,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from .tracking import JOURNAL, client, log_metrics, log_table, run_of, uri
+from .tracking import JOURNAL, client, log_metrics, run_of, uri
 
 SECONDS = 5.0  # between two messages
 LONGEST_PAUSE = 60.0  # between two attempts while the server does not answer
@@ -103,7 +103,7 @@ class _Sender:
             metrics = metrics if sure else _not_logged(self.run_id, metrics)
             log_metrics(self.run_id, metrics)
             for table in tables:
-                log_table(self.run_id, f"{table['name']}/{table['step']:08d}.json", table["rows"])
+                _log_table(self.run_id, f"{table['name']}/{table['step']:08d}.json", table["rows"])
             if ended:
                 client().set_terminated(self.run_id, "FINISHED", end_time=ended[0].get("time"))
             return len(metrics)
@@ -121,6 +121,14 @@ def _not_logged(run_id: str, events: Sequence[Mapping[str, Any]]) -> list[Mappin
         if values:
             lacking.append({**event, "values": values})
     return lacking
+
+
+def _log_table(run_id: str, file: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Make the run hold `rows` as the table `file`; one that is there is left as it is."""
+    folder = file.rpartition("/")[0]
+    if file not in {found.path for found in client().list_artifacts(run_id, folder or None)}:
+        columns = {key: [row.get(key) for row in rows] for key in dict.fromkeys(k for row in rows for k in row)}
+        client().log_table(run_id, columns, artifact_file=file)
 
 
 class Shipper:

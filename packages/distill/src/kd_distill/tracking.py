@@ -190,14 +190,6 @@ def log_metrics(
         client().log_batch(run_id, metrics=metrics[i : i + 1000])
 
 
-def log_table(run_id: str, file: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Make the run hold `rows` as the table `file`; one that is there is left as it is."""
-    folder = file.rpartition("/")[0]
-    if file not in {found.path for found in client().list_artifacts(run_id, folder or None)}:
-        columns = {key: [row.get(key) for row in rows] for key in dict.fromkeys(k for row in rows for k in row)}
-        client().log_table(run_id, columns, artifact_file=file)
-
-
 def run_of(start: Mapping[str, Any]) -> str:
     """The run with this key, made if there is none."""
     experiment_id = _experiment(start["experiment"])

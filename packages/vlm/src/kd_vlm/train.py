@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from kd_vlm import zero
+from kd_vlm.arguments import Numbers
 from kd_vlm.assembly import Vlm
 from kd_vlm.batch import LossNormalisation, collate, collate_packed, loss_sum, normalised, supervised_logits
 from kd_vlm.checkpoint import Checkpoints
@@ -23,7 +24,7 @@ from kd_vlm.plan import MicroBatch, MicroBatches, n_steps, share_of
 from kd_vlm.sampling import Plan, Sampler, batch_plan
 from kd_vlm.signals import stop_flag
 from kd_vlm.state import load_state
-from kd_vlm.trainer import Numbers, StageTrainer
+from kd_vlm.trainer import StageTrainer
 
 Trained = Literal["frozen", "trained", "lora"]
 
@@ -73,7 +74,7 @@ def fit_stage(
         checkpoint: Folder of the stage's checkpoints.
         on_step: Called on the first rank after every step.
         watch: Called on all ranks every `watch_every` steps with the model as it is.
-        zero_stage: See `trainer.Numbers`, as for the other numbers. One process alone shards nothing: it trains
+        zero_stage: See `arguments.Numbers`, as for the other numbers. One process alone shards nothing: it trains
             without DeepSpeed.
 
     Raises:

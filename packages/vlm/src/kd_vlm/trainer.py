@@ -10,17 +10,16 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import Trainer, TrainingArguments
+from transformers import Trainer
 
-from kd_vlm.batch import LossNormalisation, normalised
+from kd_vlm.arguments import Numbers, training_arguments
+from kd_vlm.batch import normalised
 from kd_vlm.checkpoint import Checkpoints, room
 from kd_vlm.distributed import Ranks
 from kd_vlm.graph import TrainingGraph
@@ -36,38 +35,10 @@ from kd_vlm.optim import (
 from kd_vlm.plan import MicroBatch, MicroBatches
 from kd_vlm.signals import StopFlag, Stopped
 from kd_vlm.state import load_state, save_state
-from kd_vlm.zero import configuration, full_parameters, is_engine, load_engine, save_engine
+from kd_vlm.zero import full_parameters, is_engine, load_engine, save_engine
 
 REPORT, SCALER = "nonfinite.json", "scaler.json"
 PATIENCE = 20  # updates in a row that fp16's loss scaler may skip
-
-
-@dataclass(frozen=True)
-class Numbers:
-    """The numbers of a stage, as a recipe gives them.
-
-    Attributes:
-        steps: Optimiser steps in all.
-        micro_batch_size: Samples of one forward on one rank.
-        accumulation: Micro-batches of a step on each rank.
-        clip: Largest gradient norm over all that is trained; None does not clip.
-        loss: How micro-batches are weighed against each other, see `batch.normalised`.
-        zero_stage: 0 trains with DDP where there are several ranks.
-        tf32: Let matrix products of float32 use tensor cores.
-    """
-
-    steps: int
-    micro_batch_size: int
-    accumulation: int
-    warmup_share: float
-    weight_decay: float
-    beta2: float
-    clip: float | None
-    precision: str
-    loss: LossNormalisation
-    zero_stage: int
-    tf32: bool
-    seed: int
 
 
 class StageTrainer(Trainer):
@@ -280,41 +251,3 @@ class StageTrainer(Trainer):
             f"{', '.join(ids[:8])}{' ...' if len(ids) > 8 else ''}, all in {place}). The update was not made and the "
             "last checkpoint stands. Look at these samples, lower the learning rate, or use precision fp32."
         )
-
-
-def training_arguments(numbers: Numbers, ranks: Ranks, folder: Path) -> TrainingArguments:
-    """What the Trainer needs to know of a stage. Nothing is logged, reported, evaluated or saved by it."""
-    zero = configuration(
-        numbers.zero_stage,
-        precision=numbers.precision,
-        clip=numbers.clip,
-        micro_batch_size=numbers.micro_batch_size,
-        accumulation=numbers.accumulation,
-        ranks=ranks.world,
-    )
-    cpu = ranks.device.type == "cpu"
-    arguments = TrainingArguments(
-        output_dir=str(folder),
-        max_steps=numbers.steps,
-        per_device_train_batch_size=numbers.micro_batch_size,
-        gradient_accumulation_steps=numbers.accumulation,
-        max_grad_norm=numbers.clip or 0.0,
-        bf16=numbers.precision == "bf16",
-        fp16=numbers.precision == "fp16",
-        tf32=numbers.tf32 if not cpu else None,
-        use_cpu=cpu,
-        ddp_backend="gloo" if cpu and ranks.world > 1 else None,
-        ddp_find_unused_parameters=False,
-        deepspeed=zero if numbers.zero_stage else None,
-        save_strategy="no",
-        logging_strategy="no",
-        logging_nan_inf_filter=False,
-        report_to=[],
-        disable_tqdm=True,
-        remove_unused_columns=False,
-        dataloader_pin_memory=False,
-        seed=numbers.seed,
-    )
-    if ranks.world == 1 and not cpu:
-        arguments._n_gpu = 1  # several GPUs without torchrun: no DataParallel
-    return arguments

@@ -14,7 +14,7 @@ from kd_vlm.checkpoint import Checkpoints
 from kd_vlm.lora import add_lora
 from kd_vlm.train import fit_stage
 
-from .tiny import STAGE, build, write_inputs
+from packages.vlm.tests.faults.tiny import STAGE, build, write_inputs
 
 STAGES = {
     "pretrain": {"language_model": "frozen", "language_model_lr": None, "epochs": 8},

@@ -11,7 +11,7 @@ import pytest
 from kd_vlm.journal import read_journal
 from transformers import AutoModelForImageTextToText
 
-from .tiny import write_inputs
+from packages.vlm.tests.faults.tiny import write_inputs
 
 HERE = Path(__file__).parent
 pytestmark = [pytest.mark.network, pytest.mark.xdist_group("ranks")]

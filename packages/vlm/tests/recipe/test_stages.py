@@ -16,7 +16,7 @@ from kd_vlm.optim import NonFiniteError
 from kd_vlm.signals import Stopped
 from kd_vlm.train import batch_loss, fit_stage, parameter_groups, set_trainable, split, stage_plan
 
-from ..faults.tiny import STAGE, build, write_inputs
+from packages.vlm.tests.faults.tiny import STAGE, build, write_inputs
 
 pytestmark = pytest.mark.recipe
 
