@@ -213,17 +213,25 @@ def set_trainable(vlm: Vlm, language_model: Trained) -> None:
     vlm.tower.eval()
     for name, parameter in vlm.model.named_parameters():
         parameter.requires_grad_(language_model == "trained" or (language_model == "lora" and "lora_" in name))
-    vlm.projector.requires_grad_(True)
+    vlm.projector.requires_grad_(False)
+    for parameter in vlm.connector_parameters().values():  # of some connectors, a layer is a fixed identity
+        parameter.requires_grad_(True)
     vlm.tower.requires_grad_(False)
 
 
 def parameter_groups(vlm: Vlm, projector_lr: float, language_model_lr: float | None) -> list[Group]:
-    """What is trained, by its name in the checkpoint; tied weights once."""
-    projector = {n: p for n, p in vlm.model.named_parameters() if "multi_modal_projector" in n}
-    groups = [Group(projector, projector_lr)]
+    """What is trained, by its name in the checkpoint; tied weights once.
+
+    Raises:
+        ValueError: If that is nothing: the connector identity before a frozen language model.
+    """
+    projector = {n: p for n, p in vlm.model.named_parameters() if "multi_modal_projector" in n and p.requires_grad}
+    groups = [Group(projector, projector_lr)] if projector else []
     if language_model_lr is not None:
         rest = {n: p for n, p in vlm.model.named_parameters() if p.requires_grad and n not in projector}
         groups.append(Group(rest, language_model_lr))
+    if not groups:
+        raise ValueError(f"The connector {vlm.connector} has no weights: train the language model in this stage too.")
     return groups
 
 

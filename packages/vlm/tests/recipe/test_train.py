@@ -15,16 +15,16 @@ from kd_vlm.features import cache_features
 from kd_vlm.material import without_images
 from kd_vlm.pictures import decode_image
 from kd_vlm.templates import IMAGE
-from kd_vlm.train import batch_loss, fit_stage, set_trainable
+from kd_vlm.train import batch_loss, fit_stage, parameter_groups, set_trainable
 
 pytestmark = pytest.mark.recipe
 
 OPTIM = {"warmup_share": 0.1, "weight_decay": 0.0, "clip": 1.0, "beta2": 0.99, "precision": "fp32", "seed": 0}
 
 
-def build(folder, lm_folder, world, tmp_path):
+def build(folder, lm_folder, world, tmp_path, **connector):
     encoder = load_encoder(folder)
-    vlm = assemble(encoder, lm_folder, torch.Generator().manual_seed(0))
+    vlm = assemble(encoder, lm_folder, torch.Generator().manual_seed(0), **connector)
     captions, dialogues = (read_conversations(world / name) for name in ("captions.json", "mix.json"))
     first = prepare(vlm, captions, world / "images", template="plain", least_supervised_share=0.01)
     second = prepare(vlm, dialogues, world / "images", template="qwen2_base", least_supervised_share=0.01)
@@ -156,3 +156,26 @@ def test_reruns_from_scratch_are_equal(vit_folder, lm_folder, world, tmp_path):
         shutil.rmtree(tmp_path / name)
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
     assert json.dumps(sorted(states[0])) == json.dumps(sorted(states[1]))
+
+
+@pytest.mark.parametrize(("connector", "n_trained"), [("linear", 2), ("identity", 0)])
+def test_an_identity_in_the_connector_is_not_trained(vit_folder, lm_folder, connector, n_trained):
+    vlm = assemble(load_encoder(vit_folder), lm_folder, torch.Generator().manual_seed(0), connector=connector)
+    set_trainable(vlm, "trained")
+    moved = {n for group in parameter_groups(vlm, 1e-3, 1e-3) for n in group.parameters}
+    assert len([n for n in moved if "multi_modal_projector" in n]) == n_trained
+    assert not [n for n in moved if "linear_2" in n or "vision_tower" in n]
+    set_trainable(vlm, "frozen")
+    if connector == "identity":
+        with pytest.raises(ValueError, match="has no weights"):
+            parameter_groups(vlm, 1e-3, None)
+
+
+@pytest.mark.parametrize(("connector", "factor"), [("linear", None), ("pixel_shuffle", 2)])
+def test_other_connectors_learn_in_the_same_stages(vit_folder, lm_folder, world, tmp_path, connector, factor):
+    vlm, first, second, features = build(vit_folder, lm_folder, world, tmp_path, connector=connector, factor=factor)
+    losses = []
+    train(vlm, first, second, features, tmp_path, lambda step: losses.append(step.loss), epochs=12)
+    assert np.mean(losses[-5:]) < 0.5 * losses[0]
+    if connector == "linear":
+        assert torch.equal(vlm.projector.linear_2.weight, torch.eye(32)), "still one linear layer"
