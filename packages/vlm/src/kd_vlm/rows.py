@@ -2,6 +2,7 @@
 
 import codecs
 import json
+import os
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -32,7 +33,7 @@ def open_rows(path: Path) -> "Rows":
 
 
 class Rows(Sequence[Any]):
-    """Records in file order. Picklable: each process opens the file itself."""
+    """Records in file order. Processes may share one: nothing that is read moves a place in an open file."""
 
     path: Path
 
@@ -65,9 +66,8 @@ class JsonRows(Rows):
 
     def row(self, at: int) -> Any:
         begin, end = self.spans[at].tolist()
-        self._file.seek(begin)
         try:
-            return json.loads(self._file.read(end - begin))
+            return json.loads(os.pread(self._file.fileno(), end - begin, begin))
         except ValueError as error:
             raise ValueError(f"not valid JSON: {error}") from None
 
@@ -100,7 +100,7 @@ class ParquetRows(Rows):
     def row(self, at: int) -> Any:
         group = int(np.searchsorted(self.ends, at, side="right"))
         if self._held[0] != group:
-            self._held = (group, self._file.read_row_group(group))
+            self._held = (group, self._file.read_row_group(group))  # pyarrow reads at places, too
         begin = int(self.ends[group - 1]) if group else 0
         return self._held[1].slice(at - begin, 1).to_pylist()[0]
 

@@ -3,6 +3,7 @@
 import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from kd_vlm.cli import app
 from kd_vlm.encoder import load_encoder, visual_tokens
 from kd_vlm.features import about, cache_features, picture_digests
 from kd_vlm.pictures import BLANK, decode_image, image_path
+from kd_vlm.preprocess import padding
 from kd_vlm.tracking import IntegrityError
 from kd_vlm.vision_cache import VisionCache
 from safetensors import safe_open
@@ -83,11 +85,12 @@ def test_another_tower_preprocessing_feature_or_precision_has_a_folder_of_its_ow
         next(other.tower.parameters()).flatten()[0] += 1e-3
     other_mean = load_encoder(vit_folder)
     other_mean.processor.image_mean = [0.5, 0.5, 0.5]
-    for one in (encoder, load_encoder(vit_folder), other, other_mean, load_encoder(vit_folder, layer=-3)):
+    padded = replace(encoder, processor=padding(encoder.processor))
+    for one in (encoder, load_encoder(vit_folder), other, other_mean, padded, load_encoder(vit_folder, layer=-3)):
         cached(one, paths[:2], tmp_path)
     cached(load_encoder(resnet_folder), paths[:2], tmp_path)
     cached(encoder, paths[:2], tmp_path, precision="bf16")
-    assert len(list(tmp_path.iterdir())) == 6
+    assert len(list(tmp_path.iterdir())) == 7
 
 
 class KilledError(Exception):

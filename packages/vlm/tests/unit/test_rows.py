@@ -1,8 +1,12 @@
 """Files of records: the same rows from every form, at any size, with little memory."""
 
 import json
+import os
 import pickle
+import random
+import time
 import tracemalloc
+from multiprocessing import get_context
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -105,3 +109,32 @@ def test_a_large_array_takes_little_memory(tmp_path, monkeypatch):
     tracemalloc.stop()
     assert n_bytes == 20 * 3000
     assert peak < 4e6
+
+
+@pytest.mark.parametrize("name", ["x.json", "x.jsonl", "x.parquet"])
+def test_forked_processes_read_the_same_open_file_at_once(tmp_path, name):
+    """As data workers do."""
+    many = ROWS * 20
+    if name == "x.parquet":
+        pq.write_table(pa.Table.from_pylist(many), tmp_path / name, row_group_size=100)
+    else:
+        text = json.dumps(many) if name == "x.json" else "\n".join(map(json.dumps, many))
+        (tmp_path / name).write_text(text)
+    rows = open_rows(tmp_path / name)
+    assert rows[0] == many[0], "the file is open before the processes begin"
+    workers = [get_context("fork").Process(target=_read_all, args=(rows, many, seed)) for seed in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert [worker.exitcode for worker in workers] == [0, 0, 0]
+
+
+def _read_all(rows, expected, seed):
+    draw = random.Random(seed)
+    until = time.monotonic() + 0.5  # together with the others, however busy the machine is
+    right = True
+    while right and time.monotonic() < until:
+        i = draw.randrange(len(rows))
+        right = rows[i] == expected[i]
+    os._exit(int(not right))
