@@ -68,7 +68,9 @@ def publish_folder(folder: Path, predictions: Sequence[Path] = ()) -> str:
         artifacts=[path for name in (SCORES, ITEMS) if (path := folder / name).is_file()],
         measured_on={name: name.split("/")[1] for name in metrics_of(scores.scores)},
     )
-    tracking.log_table(run_id, TABLE, table(scores))
+    if TABLE not in {found.path for found in tracking.client().list_artifacts(run_id)}:
+        rows = table(scores)
+        tracking.client().log_table(run_id, {key: [row[key] for row in rows] for key in rows[0]}, artifact_file=TABLE)
     there = {found.path for found in tracking.client().list_artifacts(run_id, PREDICTIONS)}
     for path in prediction_files(folder, predictions):
         if f"{PREDICTIONS}/{path.name}" not in there:
