@@ -9,6 +9,7 @@ import os
 import tempfile
 import threading
 import time
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -76,8 +77,10 @@ class _Sender:
 
     def __init__(self, path: Path) -> None:
         self.path, self.run_id, self._key = path, "", ""
+        self._id = uuid.uuid4().hex
+        self._logged: dict[str, set[int]] = {}  # steps of each metric that the server had when it was asked
         self._offset = 0  # bytes of the journal that the server has
-        self._sure = False  # whether nothing behind the offset can have arrived: not after a start, not after a failure
+        self._sure = False  # whether we can have sent nothing behind the offset: not after a start, not after a failure
 
     def send(self) -> int:
         with self.path.open("rb") as file:
@@ -89,7 +92,11 @@ class _Sender:
             return 0
         sure, self._sure = self._sure, False
         self._key = self._key or events[0]["key"]
-        with FileLock(Path(tempfile.gettempdir()) / f"kd-journal-{self._key}.lock", timeout=LOCK_SECONDS):
+        place = Path(tempfile.gettempdir()) / f"kd-journal-{self._key}"
+        with FileLock(place.with_suffix(".lock"), timeout=LOCK_SECONDS):
+            last = place.with_suffix(".sender")  # who sent last: somebody else may have sent what we are about to
+            sure = sure and last.is_file() and last.read_text() == self._id
+            last.write_text(self._id)
             lacked = self._deliver(events, sure)
         self._offset, self._sure = self._offset + len(data), True
         return lacked
@@ -100,7 +107,7 @@ class _Sender:
         tables = [e for e in events if e["event"] == "table"]
         ended = [e for e in events if e["event"] == "end"]
         if sure or client().get_run(self.run_id).info.status != "FINISHED":
-            metrics = metrics if sure else _not_logged(self.run_id, metrics)
+            metrics = self._not_logged(metrics, sure)
             log_metrics(self.run_id, metrics)
             for table in tables:
                 _log_table(self.run_id, f"{table['name']}/{table['step']:08d}.json", table["rows"])
@@ -109,18 +116,21 @@ class _Sender:
             return len(metrics)
         return 0
 
+    def _not_logged(self, events: Sequence[Mapping[str, Any]], sure: bool) -> list[Mapping[str, Any]]:
+        """The events without the values whose step the run had: a killed training repeats steps, at other times.
 
-def _not_logged(run_id: str, events: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The events without the values whose step the run already has: a killed training repeats steps."""
-    logged: dict[str, set[int]] = {}
-    for key in {k for e in events for k in e["values"]}:
-        logged[key] = {m.step for m in client().get_metric_history(run_id, key)}
-    lacking: list[Mapping[str, Any]] = []
-    for event in events:
-        values = {k: v for k, v in event["values"].items() if event["step"] not in logged[k]}
-        if values:
-            lacking.append({**event, "values": values})
-    return lacking
+        What the run had is asked once a metric, and again where somebody else may have sent.
+        """
+        if not sure:
+            self._logged.clear()
+        for key in {k for e in events for k in e["values"]} - self._logged.keys():
+            self._logged[key] = {m.step for m in client().get_metric_history(self.run_id, key)}
+        lacking: list[Mapping[str, Any]] = []
+        for event in events:
+            values = {k: v for k, v in event["values"].items() if event["step"] not in self._logged[k]}
+            if values:
+                lacking.append({**event, "values": values})
+        return lacking
 
 
 def _log_table(run_id: str, file: str, rows: Sequence[Mapping[str, Any]]) -> None:

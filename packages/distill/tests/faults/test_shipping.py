@@ -2,71 +2,17 @@
 
 import json
 import os
-import signal
-import socket
 import sqlite3
-import subprocess
-import sys
 import time
-from collections import Counter
-from pathlib import Path
 
 import pytest
 from kd_distill import shipping, tracking
-from kd_distill.journal import Journal, read_journal
+from kd_distill.journal import read_journal
 from kd_distill.shipping import Shipper, send
 
-from .relay import Relay
+from .journals import append, assert_arrived, journal_at
 
-
-@pytest.fixture(autouse=True)
-def fresh(tmp_path, monkeypatch):
-    """A database of its own, and impatient shippers."""
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
-    monkeypatch.setattr(shipping, "SECONDS", 0.05)
-    monkeypatch.setattr(shipping, "LONGEST_PAUSE", 0.2)
-    forget()
-    made, whole = [], Shipper.__init__
-    monkeypatch.setattr(Shipper, "__init__", lambda self, path: (made.append(self), whole(self, path))[1])
-    yield
-    for shipper in made:  # a thread that lived on would write to the database of another test
-        shipper.finish(30)
-    forget()
-
-
-def forget() -> None:
-    tracking.client.cache_clear()
-    tracking._experiment.cache_clear()
-
-
-def journal_at(path: Path, **more) -> Journal:
-    return Journal.open(
-        path,
-        experiment="distill",
-        name="student-a",
-        params={"lr": 1e-3},
-        datasets=[{"name": "pairs", "digest": "d" * 64, "path": "pairs"}],
-        **more,
-    )
-
-
-def assert_arrived(path: Path, status: str) -> None:
-    """The server has every value of the journal once, and the run's parameters and data."""
-    events = read_journal(path)
-    run = tracking.client().get_run(tracking.run_of(events[0]))
-    assert run.info.status == status
-    assert run.data.params == {"lr": "0.001"}
-    assert [d.dataset.name for d in run.inputs.dataset_inputs] == ["pairs"]
-    expected: dict[str, list] = {}
-    for event in events:
-        for key, value in event.get("values", {}).items():
-            expected.setdefault(key, []).append((event["step"], value))
-    assert expected
-    for key, values in expected.items():
-        history = tracking.client().get_metric_history(run.info.run_id, key)
-        assert sorted((m.step, m.value) for m in history) == sorted(values)
-    experiment = [run.info.experiment_id]
-    assert len(tracking.client().search_runs(experiment)) == 1
+pytestmark = pytest.mark.usefixtures("fresh")
 
 
 def test_what_is_journalled_arrives_once_and_the_run_ends(tmp_path):
@@ -106,6 +52,30 @@ def test_steps_that_a_killed_run_repeats_are_not_doubled(tmp_path):
     assert_arrived(path, "RUNNING")
 
 
+def test_steps_that_a_killed_run_repeats_are_not_doubled_when_they_are_sent_one_by_one(tmp_path):
+    journal = journal_at(tmp_path / "journal.jsonl")
+    for step in range(1, 7):
+        append(journal.path, step, step)
+    send(journal.path)
+    journal_at(journal.path, resume_step=3)
+    sender = shipping._Sender(journal.path)
+    for step in range(4, 10):
+        append(journal.path, step, 100 + step)  # the second life is at another time
+        sender.send()
+    client, run = tracking.client(), tracking.run_of(read_journal(journal.path)[0])
+    assert [m.step for m in client.get_metric_history(run, "train/loss")] == list(range(1, 10))
+
+
+def test_two_that_send_one_journal_while_it_grows_double_nothing(tmp_path):
+    """As `distill sync` beside a training: what one has sent, the other is about to send."""
+    journal = journal_at(tmp_path / "journal.jsonl")
+    one, two = shipping._Sender(journal.path), shipping._Sender(journal.path)
+    for step in range(1, 7):
+        append(journal.path, step, step)
+        assert [sender.send() for sender in ((one, two) if step % 2 else (two, one))] == [1, 0]
+    assert_arrived(journal.path, "RUNNING")
+
+
 def test_a_run_that_was_half_created_is_completed(tmp_path):
     journal = journal_at(tmp_path / "journal.jsonl")
     experiment = tracking._experiment("distill")
@@ -143,133 +113,6 @@ def test_a_database_that_another_process_locks_for_a_while_costs_the_training_no
     journal.finish(kind="student", name="student-a", tags={})
     send(journal.path)
     assert_arrived(journal.path, "FINISHED")
-
-
-@pytest.fixture
-def server(tmp_path):
-    """The port of a real MLflow server."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-    store = f"sqlite:///{tmp_path / 'server.db'}"
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store, "--workers", "1"]
-    command += ["--default-artifact-root", str(tmp_path / "artifacts"), "--host", "127.0.0.1", "--port", str(port)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True) as up:
-        until = time.monotonic() + 120
-        while time.monotonic() < until:
-            try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                break
-            except OSError:
-                time.sleep(0.2)
-        yield port
-        os.killpg(up.pid, signal.SIGKILL)  # asked politely, it waits for open connections
-
-
-@pytest.mark.faults
-def test_a_server_that_refuses_then_swallows_then_works_gets_everything_once(tmp_path, server, monkeypatch):
-    relay = Relay(server)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{relay.port}")
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    forget()
-    journal = journal_at(tmp_path / "journal.jsonl")
-    step, slowest = 0, 0.0
-    for mode, seconds in (("refuse", 2), ("swallow", 5), ("pass", 4), ("swallow", 3), ("refuse", 1), ("pass", 2)):
-        relay.mode = mode
-        relay.drop_all()  # connections of the mode before, some with an answer on its way
-        until = time.monotonic() + seconds
-        while time.monotonic() < until:
-            step += 1
-            begin = time.thread_time()
-            journal.metrics(step, {"train/loss": 1.0 / step, "train/lr": 0.1})
-            slowest = max(slowest, time.thread_time() - begin)
-            time.sleep(0.02)
-    assert slowest < 0.1
-    journal.finish(kind="student", name="student-a", tags={})
-    forget()
-    send(journal.path)
-    assert_arrived(journal.path, "FINISHED")
-
-
-@pytest.mark.faults
-def test_a_process_whose_server_swallows_everything_ends_within_ten_seconds_and_sync_sends_it_later(tmp_path):
-    hole = socket.create_server(("127.0.0.1", 0))
-    program = f"""
-import time
-from kd_distill.journal import Journal
-from pathlib import Path
-journal = Journal.open(Path({str(tmp_path / "run" / "journal.jsonl")!r}), experiment="distill", name="student-a",
-    params={{"lr": 1e-3}}, datasets=[{{"name": "pairs", "digest": "d" * 64, "path": "pairs"}}])
-for step in range(1, 30):
-    journal.metrics(step, {{"train/loss": 1.0 / step}})
-    time.sleep(0.1)
-begin = time.monotonic()
-journal.finish(kind="student", name="student-a", tags={{}})
-print(time.monotonic() - begin, flush=True)
-"""
-    address = f"http://127.0.0.1:{hole.getsockname()[1]}"
-    begin = time.monotonic()
-    environment = os.environ | {"MLFLOW_TRACKING_URI": address}
-    done = subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60, check=True
-    )
-    ended = time.monotonic() - begin
-    assert float(done.stdout) < 6
-    assert "`sync` or `register` sends the rest" in done.stderr
-    assert ended < 60
-    from kd_distill.cli import app
-    from typer.testing import CliRunner
-
-    result = CliRunner().invoke(app, ["sync", str(tmp_path / "run")])
-    assert result.exit_code == 0, result.output
-    assert "29" in result.output
-    assert_arrived(tmp_path / "run" / "journal.jsonl", "FINISHED")
-
-
-RACE = """
-import os, sys
-from pathlib import Path
-import mlflow.store.tracking.sqlalchemy_store
-from kd_distill.journal import Journal
-from kd_distill.shipping import send
-
-def one(path):
-    journal = Journal.open(path, experiment="distill", name=path.parent.name, params={"lr": 1e-3})
-    for step in range(1, 21):
-        journal.metrics(step, {"train/loss": 1.0 / step})
-    journal.finish(kind="student", name=path.parent.name, tags={})
-    send(path)
-
-for folder in sys.argv[1:]:
-    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
-    pids = []
-    for i in range(8):
-        pids.append(os.fork())
-        if not pids[-1]:
-            one(Path(folder, f"run-{i}", "journal.jsonl"))
-            os._exit(0)
-    codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
-    if any(codes):
-        sys.exit(f"{folder}: {codes}")
-"""
-
-
-@pytest.mark.faults
-def test_eight_processes_on_a_fresh_database_all_arrive_in_twenty_races(tmp_path, monkeypatch):
-    """Forked once MLflow is imported, so that all eight are at the empty database within milliseconds."""
-    folders = [tmp_path / f"race-{i}" for i in range(20)]
-    for folder in folders:
-        folder.mkdir()
-    subprocess.run([sys.executable, "-c", RACE, *map(str, folders)], check=True, timeout=1200)
-    for folder in folders:
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow.db'}")
-        forget()
-        runs = tracking.client().search_runs([tracking._experiment("distill")])
-        assert Counter(run.info.run_name for run in runs) == {f"run-{i}": 1 for i in range(8)}
-        for run in runs:
-            assert run.info.status == "FINISHED"
-            assert len(tracking.client().get_metric_history(run.info.run_id, "train/loss")) == 20
 
 
 def test_a_shipper_whose_journal_is_gone_ends_quietly(tmp_path):
