@@ -10,6 +10,7 @@ from collections import Counter
 
 import pytest
 from kd_distill import tracking
+from kd_distill.shipping import send
 
 from .journals import assert_arrived, forget, journal_at
 from .relay import Relay
