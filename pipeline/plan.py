@@ -45,28 +45,27 @@ def distilled(params: Any, costs: Any, models: Path) -> Iterator[Planned]:
         runs_live = recipe.get("teacher_mode") == "online"
         live = costs["teachers"][cell["teacher"].removeprefix("teacher-")] if runs_live else 0.0
         encoders = 1 + len(recipe.get("export_epochs", []))
-        there = any((models / group / name).exists() for group in ("distilled", "schedules", "alone"))
+        places = (models / "distilled" / name, models / "alone" / name, models / "schedules" / name / name)
         yield Planned(
             "student",
             name,
-            there,
+            any(place.exists() for place in places),
             pairs * (student["step"] + live) * 1e9,
             costs["gpu"]["used"]["distill"],
             encoders * student["parameters"] * WEIGHT,
         )
 
 
-def encoder_of(name: str, costs: Any) -> str:
-    """The architecture inside a VLM's name, `vlm-<encoder>--<lm>--<recipe>`: the part that the costs know."""
-    middle = name.removeprefix("vlm-").split("--")[0]
-    own = middle.removeprefix("teacher-") if middle.startswith("teacher-") else middle.removeprefix("student-")
-    return next(known for known in sorted(costs["encoders"], key=len, reverse=True) if own.startswith(known))
+def architecture_of(reference: str) -> str:
+    """The architecture that an encoder's reference names: `student-<arch>--<teacher>--<recipe>`, or `teacher-<id>`."""
+    first = Path(reference).stem.split("--")[0]
+    return first.removeprefix("teacher-").removeprefix("student-")
 
 
 def conversational(params: Any, costs: Any, models: Path) -> Iterator[Planned]:
     """The VLMs of a study."""
     for name, cell in params["vlm"]["cells"].items():
-        encoder, lm = costs["encoders"][encoder_of(name, costs)], costs["language_models"][name.split("--")[1]]
+        encoder, lm = costs["encoders"][architecture_of(cell["encoder"])], costs["language_models"][name.split("--")[1]]
         parameters = lm["body"] + lm["head"]
         operations = 0.0
         for samples, text, each in costs["conversations"][cell["recipe"]].values():

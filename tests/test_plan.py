@@ -112,6 +112,18 @@ def test_the_costs_of_two_cells_by_hand(tmp_path):
     assert cells["student-vit-t-16--clip-b16--kl"].done
 
 
+def test_a_schedule_is_done_when_its_last_encoder_is_there_not_its_first(tmp_path):
+    name = "student-vit-t-16--dfn-l14--clip-kd-96"
+
+    def done() -> bool:
+        return next(cell.done for cell in plan.plan(STUDY, tmp_path) if cell.name == name)
+
+    (tmp_path / "schedules" / name / f"{name}-e8").mkdir(parents=True)
+    assert not done()
+    (tmp_path / "schedules" / name / name).mkdir()
+    assert done()
+
+
 def test_the_swaps_that_the_paper_has_are_refused():
     names = PARAMS["analysis"]["names"]
     swapped = names | {"clip-l14": names["clip-b16"], "clip-b16": names["clip-l14"]}

@@ -1,15 +1,12 @@
 """The commands about data: `vlm validate`, `vlm caches`."""
 
 import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kd_vlm.exits import exit_code
+from kd_vlm.console import errors
 from kd_vlm.templates import TemplateName
 
 if TYPE_CHECKING:
@@ -19,20 +16,6 @@ EXAMPLE = (
     "Example: vlm validate data/mix665k/llava_v1_5_mix665k.json --images data/mix665k/images "
     "--lm refs/lms/lm-small.json --out out/validate/mix665k"
 )
-
-
-@contextmanager
-def _errors() -> Iterator[None]:
-    """Exceptions to one message and an exit code."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except Exception as error:
-        if (code := exit_code(error)) is None:
-            raise
-        typer.echo(str(error), err=True)
-        raise typer.Exit(code) from None
 
 
 def validate(
@@ -52,7 +35,7 @@ def validate(
 
     Exit code 3 says that more rows than allowed are bad. An interrupted validation goes on when it is run again.
     """
-    with _errors():
+    with errors():
         from kd_vlm.tracking import resolve
         from kd_vlm.validate import Tokens
         from kd_vlm.validate import validate as check
@@ -99,7 +82,7 @@ def caches(
     verify: Annotated[bool, typer.Option("--verify", help="Read every shard and compare its digest.")] = False,
 ) -> None:
     """List the caches of visual tokens below a folder, and what they hold. Exit code 5: a shard is damaged."""
-    with _errors():
+    with errors():
         from kd_vlm.vision_cache import VisionCache, listed
 
         folders = sorted(file.parent for file in root.glob("*/cache.json"))

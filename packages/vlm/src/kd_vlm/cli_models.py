@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from kd_vlm.choices import ConnectorKind
-from kd_vlm.cli_data import _errors
+from kd_vlm.console import errors
 from kd_vlm.templates import TemplateName
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def assemble(
     seed: Annotated[int, typer.Option(min=0, help="Of the connector's weights.")] = 0,
 ) -> None:
     """Put an encoder before a language model, untrained: what adapters are added to, and what other tools train."""
-    with _errors():
+    with errors():
         from kd_vlm.export import write_assembled
         from kd_vlm.sources import resolve
 
@@ -54,7 +54,7 @@ def export(
     scores: Annotated[Path | None, typer.Option(help="scores.json of an evaluation, for the model card.")] = None,
 ) -> None:
     """Write a VLM for others: a stock checkpoint with a model card, deterministic to the byte."""
-    with _errors():
+    with errors():
         from kd_vlm.export import export as write
         from kd_vlm.sources import resolve
 
@@ -77,7 +77,7 @@ def verify_export(
 
     Exit code 1 says that something differs.
     """
-    with _errors():
+    with errors():
         from kd_vlm.sources import resolve
         from kd_vlm.verify import example_conversations, read_some
         from kd_vlm.verify import verify_export as verify
@@ -108,7 +108,7 @@ def chat(
     device: Annotated[str, typer.Option(help="cpu, cuda, mps.")] = "cpu",
 ) -> None:
     """Talk with a VLM about pictures. In the conversation: /image PATH, /clear, /exit."""
-    with _errors():
+    with errors():
         from kd_vlm.loading import load_vlm
         from kd_vlm.reader import Conversation
         from kd_vlm.sources import resolve
