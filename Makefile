@@ -13,10 +13,10 @@ export WDS_SECURE = 1
 export HF_HUB_OFFLINE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults services compat lint check ui clean wheels docs study real plan constraints
+.PHONY: help setup demo test faults services compat lint check ui clean wheels wheels-test bench docs study real plan constraints
 
 help: ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
 setup: $(STAMP) ## create .venv with the four packages and the pipeline's tools
 
@@ -61,6 +61,13 @@ wheels: setup ## the four wheels, in dist/
 	@for p in distill vlm evalsuite analysis; do $(BIN)/uv build --quiet --wheel --out-dir dist packages/$$p || exit 1; done
 	@ls dist
 
+wheels-test: setup ## each wheel alone in a fresh environment, and its tests there, under Python 3.11 and 3.12
+	@$(BIN)/python -m pipeline.wheels $(foreach p,$(ONLY),--only $(p)) $(foreach v,$(PYTHONS),--python $(v))
+
+bench: setup ## all benchmarks, their figures in docs/benchmarks.md: make bench ONLY=vlm_batches
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -c constraints.txt -r requirements-bench.txt
+	@$(BIN)/python -m benchmarks $(ONLY) $(if $(PHOTOS),--photos $(PHOTOS)) $(if $(CAPTIONS),--captions $(CAPTIONS))
+
 docs: setup ## the documentation as pages, in site/
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -r requirements-docs.txt
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
@@ -77,7 +84,7 @@ real: setup ## the same stages on real data, where that is present
 
 constraints: setup ## resolve the pins again
 	@$(BIN)/uv pip compile --quiet --universal --no-annotate --no-header --python-version 3.11 \
-	  packages/*/pyproject.toml --all-extras requirements-dev.txt requirements-docs.txt requirements-services.txt -o constraints.txt
+	  packages/*/pyproject.toml --all-extras requirements-dev.txt requirements-docs.txt requirements-services.txt requirements-bench.txt -o constraints.txt
 	@! grep -n '://' constraints.txt
 
 clean: ## remove what the study wrote; .venv stays (remove it by hand)

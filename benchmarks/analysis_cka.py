@@ -17,6 +17,7 @@ from collections.abc import Iterator
 import clock
 import numpy as np
 import torch
+from figures import Figure, show
 from kd_analysis.cka import linear_cka
 from kd_analysis.gram import gram_cka
 from kd_analysis.streaming import CHUNK, moments
@@ -24,6 +25,7 @@ from scipy.linalg import blas
 from threadpoolctl import threadpool_info, threadpool_limits
 
 DX, DY = 192, 1152  # ViT-T and SigLIP-so400m
+BARS = {"Gram": 20, "torch-cka": 100}
 
 
 def pair(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -82,6 +84,33 @@ def peak(n: int) -> float:
     return found / 1e6
 
 
+def compared(n: int, times: dict[str, float], bound: float, errors: tuple[float, float]) -> list[Figure]:
+    """The figures of all sides; memory is measured here."""
+    memory = {rows: peak(rows) for rows in (4_000, 16_000, 64_000)}
+    print("memory: " + ", ".join(f"n = {rows}: {most:.1f} MB" for rows, most in memory.items()))
+    return [
+        *(
+            Figure(
+                f"streaming against {name}, n = {n}",
+                times[name] / times["streaming"],
+                at_least=BARS[name],
+                limit=times[name] / bound,
+                limit_of="products alone, at the speed of BLAS's float32",
+                seen=f"{times[name]:.2f} s against {times['streaming']:.3f} s",
+            )
+            for name in list(times)[1:]
+        ),
+        Figure("error against Gram in float64", abs(errors[0]), "", at_most=1e-8),
+        Figure("error with features 10,000 standard deviations from zero", abs(errors[1]), "", at_most=1e-8),
+        Figure(
+            "memory of the stream, 64,000 images against 4,000",
+            memory[64_000] / memory[4_000],
+            at_most=1.1,
+            seen=f"{memory[64_000]:.1f} MB against {memory[4_000]:.1f} MB",
+        ),
+    ]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--n", type=int, default=10_000)
@@ -121,9 +150,7 @@ def main() -> None:
     print(f"bound: products alone take streaming {bound:.3f} s at the speed of BLAS's float32 ssyrk here,", end=" ")
     print(f"and Gram {least['Gram'] * (len(x) / 2048) ** 2:.2f} s at that of dsyrk")
     print(f"error: {errors[0]:+.1e}; 10,000 standard deviations from zero {errors[1]:+.1e}")
-    print("memory: " + ", ".join(f"n = {n}: {peak(n):.1f} MB" for n in (4_000, 16_000, 64_000)))
-    for name in list(times)[1:]:
-        print(f"streaming is {times[name] / times['streaming']:.1f} times faster than {name}")
+    show(*compared(arguments.n, times, bound, errors))
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 from clock import least
+from figures import Figure, show
 from kd_analysis.claims import Resampling
 from kd_analysis.clustered import Clustered, difference
 from kd_analysis.findings import Settings, find, read_inputs
@@ -138,9 +139,22 @@ def main() -> None:
         print(
             f"one interval: {1e3 * seconds['kinds']:.2f} ms by kinds of clusters, {1e3 * seconds['plain']:.1f} ms plain"
         )
-        print(f"ratio of plain resampling to ours: {seconds['plain'] / seconds['kinds']:.0f}")
-        print(f"all of it: {total:.1f} s, {total / bound:.1f} times json.loads alone")
-        print(f"ratio of {BUDGET:.0f} s to it: {BUDGET / total:.1f}")
+    show(
+        Figure(
+            "report, tables and figures of the paper's whole grid",
+            total,
+            "s",
+            at_most=BUDGET,
+            limit=bound,
+            limit_of="json.loads of the same lines",
+            seen=f"reading {read:.1f} s, statistics {ask:.1f} s, pages {draw:.1f} s",
+        ),
+        Figure(
+            "an interval by kinds of clusters against clusters drawn one by one",
+            seconds["plain"] / seconds["kinds"],
+            seen=f"{1e3 * seconds['plain']:.1f} ms against {1e3 * seconds['kinds']:.2f} ms",
+        ),
+    )
 
 
 if __name__ == "__main__":

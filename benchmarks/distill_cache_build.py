@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from clock import seconds
+from figures import Figure, show
 from kd_distill import models
 from kd_distill.config import Data
 from kd_distill.formats import open_pairs
@@ -100,7 +101,17 @@ def main() -> None:
     for what, value in best.items():
         print(f"{what:14} {args.pairs / value:8.2f} samples/s")
     print(f"pixels and ids alone (images kept in memory) {args.pairs / pixels:.0f} samples/s")
-    print(f"share of the teacher's own speed {best['teacher alone'] / best['whole']:.3f}x")
+    show(
+        Figure(
+            f"building a cache against the teacher alone, {args.teacher}",
+            100 * best["teacher alone"] / best["whole"],
+            "%",
+            at_least=85,
+            limit=100,
+            limit_of="the teacher's own samples/s",
+            seen=f"{args.pairs / best['whole']:.2f} of {args.pairs / best['teacher alone']:.2f} samples/s",
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from figures import Figure, show
 from kd_distill.checkpoint import Checkpoints
 from kd_distill.config import Recipe
 from kd_distill.distributed import Ranks
@@ -72,8 +73,17 @@ def main() -> None:
     print(f"load average {os.getloadavg()[0]:.1f}; {len(data) / 1e6:.0f} MB a checkpoint")
     print(f"save {min(ours):.2f} s (largest {max(ours):.2f}); read and verify {read:.2f} s")
     print(f"bound: write and sync {min(disk):.2f} s + sha256 {min(digest):.2f} s = {bound:.2f} s")
-    print(f"share of the bound reached: {bound / min(ours):.0%}")
-    print(f"stall at one checkpoint every {rhythm:.0f} s: {min(ours) / rhythm:.2%} of the time (target: under 1 %)")
+    show(
+        Figure(
+            f"time held up by one checkpoint every {rhythm:.0f} s",
+            100 * min(ours) / rhythm,
+            "%",
+            at_most=1,
+            limit=100 * bound / rhythm,
+            limit_of="write, sync and sha256 of the same bytes",
+            seen=f"{min(ours):.2f} s for {len(data) / 1e6:.0f} MB",
+        )
+    )
 
 
 if __name__ == "__main__":

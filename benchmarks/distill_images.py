@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from figures import Figure, show
 from kd_distill.decode import decode
 from kd_distill.ledger import BadSampleError
 from kd_distill.views import Box, Preprocessing, crop_box, in_pixels
@@ -49,15 +50,31 @@ def main() -> None:
         print(f"  with normalising to floats on the CPU: {rate['floats']:.0f}/s")
         draft = f"{rate['draft']:.0f}/s at {_quality(files, _drafted):.1f} dB"
         print(f"  PSNR to Pillow, 5th percentile: {_quality(files, _here):.1f} dB (Pillow's reduced decoding: {draft})")
-    _truncation(photos)
+    accepted = _truncation(photos)
     cores = H100_SAMPLES / rates["256 px"]["here"]
     print(f"\na device that takes {H100_SAMPLES} samples/s waits for data below {cores:.0f} of these cores (256 px)")
     if options.step:
         _wait_share(small)
-    plain = rates["photos"]["open_clip"]
-    print(f"256 px here / open_clip on 1024 px: {rates['256 px']['here'] / rates['1024 px']['open_clip']:.2f}x")
-    print(f"256 px here / open_clip on the photos: {rates['256 px']['here'] / plain:.2f}x (target 5x)")
-    print(f"photos here / open_clip on the photos: {rates['photos']['here'] / plain:.2f}x (target 2x)")
+    psnr = min(_quality(files, _here) for files in kinds.values())
+    show(
+        *(_figure(rates, name, name, 2) for name in kinds if name != "256 px"),
+        *(_figure(rates, "256 px", name, 5) for name in kinds if name != "256 px"),
+        Figure("PSNR to Pillow's pixels, 5th percentile, the least of all kinds", psnr, "dB", at_least=50),
+        Figure("damaged files taken for whole", accepted["here"], "", at_most=0, seen=f"Pillow: {accepted['Pillow']}"),
+    )
+
+
+def _figure(rates: dict[str, dict[str, float]], here: str, there: str, bar: float) -> Figure:
+    """Files of kind `here` through this package against kind `there` through open_clip."""
+    ours, plain, decoder = rates[here]["here"], rates[there]["open_clip"], rates[here]["decoder"]
+    return Figure(
+        f"{here} to a uint8 batch, against open_clip's transform on {'the same' if here == there else there}",
+        ours / plain,
+        at_least=bar,
+        limit=decoder / plain,
+        limit_of="decoding alone",
+        seen=f"{ours:.0f} against {plain:.0f} images/s a core",
+    )
 
 
 def _options() -> argparse.Namespace:
@@ -165,7 +182,7 @@ def _quality(files: list[bytes], way: Callable[[bytes, int], torch.Tensor]) -> f
     return float(np.percentile(psnr, 5))
 
 
-def _truncation(photos: list[bytes]) -> None:
+def _truncation(photos: list[bytes]) -> dict[str, int]:
     """How many damaged files each side takes for whole."""
     damaged = []
     for data in photos[:100]:
@@ -184,6 +201,7 @@ def _truncation(photos: list[bytes]) -> None:
         except OSError:
             pass
     print(f"\nof {len(damaged)} truncated or half empty files accepted: {accepted}")
+    return accepted
 
 
 def _wait_share(files: list[bytes]) -> None:

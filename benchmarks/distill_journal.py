@@ -13,6 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from figures import Figure, show
 from kd_distill import tracking
 from kd_distill.journal import Journal
 
@@ -62,7 +63,15 @@ def main() -> None:
     print("bound: one fsync of a small file a line, which is most of the wall time")
     wall = min(statistics.median(w) for _, w in found["swallows"])
     share = wall / (25 * STEP)
-    print(f"share of steps of {STEP} s while MLflow swallows, a line every 25 steps: {share:.3%} (target: 1 %)")
+    show(
+        Figure(
+            f"share of steps of {STEP} s while MLflow swallows every request, a line every 25 steps",
+            100 * share,
+            "%",
+            at_most=1,
+            seen=f"{1e3 * wall:.2f} ms a line",
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from clock import seconds
+from figures import Figure, show
 from kd_distill.batch import Batch, Targets, TeacherInfo
 from kd_distill.losses.terms import Options
 from kd_distill.task import DistillationTask, loss_and_gradients
@@ -155,6 +156,34 @@ def saved() -> Iterator[list[int]]:
         yield most
 
 
+def compared(
+    size: str, times: dict[str, float], held: dict[str, int], alive: dict[str, int], error: float
+) -> list[Figure]:
+    """The figures of both sides."""
+    return [
+        Figure(
+            f"loss in blocks against each term by itself, {size}",
+            times["plain"] / times["ours"],
+            at_least=1,
+            limit=times["plain"] / (LEAST_MATMULS * times["matmul"]),
+            limit_of=f"{LEAST_MATMULS} products of n x n x d",
+            seen=f"{times['plain']:.3f} s against {times['ours']:.3f} s",
+        ),
+        Figure(
+            f"memory held for the way back, {size}",
+            held["ours"] / held["plain"],
+            at_most=1 / 3,
+            seen=f"{held['ours'] / MEGABYTE:.0f} MB of {held['plain'] / MEGABYTE:.0f} MB",
+        ),
+        Figure(
+            f"memory alive at once, {size}",
+            alive["ours"] / alive["plain"],
+            seen=f"{alive['ours'] / MEGABYTE:.0f} MB of {alive['plain'] / MEGABYTE:.0f} MB",
+        ),
+        Figure(f"relative error of the gradient, the largest, {size}", error, "", at_most=1e-5),
+    ]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--pairs", type=int, default=2048)
@@ -205,9 +234,7 @@ def main() -> None:
     for count, what in ((LEAST_MATMULS, "that any method needs"), (BLOCKED_MATMULS, "that blocks of rows need")):
         floor = count * times["matmul"]
         print(f"bound: {count} products of n x n x d {what}: {floor:.4f} s, reached {floor / times['ours']:.0%}")
-    print(f"relative error of the gradient, largest of all parameters: {error:.1e}")
-    print(f"memory held: {held['ours'] / held['plain']:.2f} of plain; alive: {alive['ours'] / alive['plain']:.2f}")
-    print(f"time: {times['plain'] / times['ours']:.2f}x")
+    show(*compared(f"{args.pairs} pairs", times, held, alive, error))
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from figures import Figure, show
 from kd_distill.index import Row, open_index, states
 from kd_distill.order import Order
 from kd_distill.pairs import Pairs
@@ -66,10 +67,19 @@ def _run(scratch: Path, pairs: int, rounds: int) -> None:
         print(f"resumed at {share:.0%} of 32 epochs: index open after {opened:.3f} s, ", end="")
         print(f"first batch of {BATCH} after {first:.3f} s")
         slowest = max(slowest, first)
-    _bound(scratch, pairs)
+    bound = _bound(scratch, pairs)
     print(f"a shuffled list of one epoch alone: {list_seconds:.3f} s and {8 * pairs / 1e6:.0f} MB; ", end="")
     print(f"a place of ours: {_place(pairs):.1f} us")
-    print(f"first batch at its slowest: {slowest:.3f} s; 1 s allowed / that: {1 / slowest:.1f}x (target 1x)")
+    show(
+        Figure(
+            f"first batch of {BATCH} of a resumed training, {pairs} pairs, the slowest of its places",
+            slowest,
+            "s",
+            at_most=1,
+            limit=bound,
+            limit_of="reading and decoding its images in one thread",
+        )
+    )
 
 
 def _write_shards(folder: Path) -> list[Path]:
@@ -112,8 +122,8 @@ def _first_batch(scratch: Path, step: int, batch: int) -> tuple[float, float]:
     return opened, time.perf_counter() - start
 
 
-def _bound(scratch: Path, pairs: int) -> None:
-    """What a batch costs anyway: reading and decoding its images."""
+def _bound(scratch: Path, pairs: int) -> float:
+    """Seconds that a batch costs anyway: reading and decoding its images."""
     from kd_distill.decode import decode
 
     source = PairShards(scratch / "pairs", scratch / "index")
@@ -121,7 +131,7 @@ def _bound(scratch: Path, pairs: int) -> None:
     start = time.perf_counter()
     for index in indices:
         decode(source.image(index))
-    print(f"bound by reading and decoding {BATCH} images: {time.perf_counter() - start:.3f} s in one thread")
+    return time.perf_counter() - start
 
 
 def _place(pairs: int) -> float:

@@ -15,6 +15,7 @@ import torch
 from captions import CONTEXT, lengths, token_ids
 from clock import least
 from distill_cached_step import Padded, Step, fake_cache, student_of
+from figures import Figure, show
 from kd_distill.batch import Batch
 from kd_distill.text import encode_text, like_lengths
 
@@ -58,10 +59,26 @@ def main() -> None:
     for name, value in total.items():
         print(f"{name:13} {value / args.batches:8.3f} s a batch")
     rest = (total["step padded"] - total["tower padded"]) / total["step padded"]
-    print(f"embeddings differ by at most {difference:g}")
-    print(f"text tower: limit {limit:.2f}x (tokens), {ids.numel() / run:.2f}x as grouped; reached {tower / limit:.0%}")
-    print(f"step: limit {1 / (rest + (1 - rest) / limit):.2f}x (other parts take {rest:.0%} of the padded one)")
-    print(f"text tower {tower:.2f}x, cached step {whole:.2f}x")
+    print(f"as rows are grouped and lengths rounded up: {ids.numel() / run:.2f}x tokens")
+    show(
+        Figure(
+            "text tower, captions cut against padded",
+            tower,
+            at_least=2.3,
+            limit=limit,
+            limit_of="tokens",
+            seen=f"{total['tower padded'] / args.batches:.2f} s against {total['tower cut'] / args.batches:.2f} s",
+        ),
+        Figure(
+            "cached step, captions cut against padded",
+            whole,
+            at_least=1.4,
+            limit=1 / (rest + (1 - rest) / limit),
+            limit_of=f"tokens; other parts take {rest:.0%} of the padded step",
+            seen=f"{total['step padded'] / args.batches:.2f} s against {total['step cut'] / args.batches:.2f} s",
+        ),
+        Figure("largest difference of an embedding", difference, "", at_most=0),
+    )
 
 
 if __name__ == "__main__":

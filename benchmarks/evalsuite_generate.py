@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from clock import least
 from evalsuite_model import images, questions, save_llava
+from figures import Figure, show
 from kd_evalsuite.asking import Question
 from kd_evalsuite.images import decode
 from kd_evalsuite.models.base import Request
@@ -27,6 +28,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 MODES = ((8, 4), (2, 32))  # images, questions an image
+BARS = {4: 2.5, 32: 4.0}  # by questions an image
 
 
 class OneByOne:
@@ -88,7 +90,7 @@ def main() -> None:
         folder = save_llava(Path(made) / "vlm")
         plain = OneByOne(folder, args.device)
         kept, cached = Kept(folder, args.device), Kept(folder, args.device, Path(made) / "cache")
-        said = []
+        found: list[Figure] = []
         for n_images, per_image in MODES:
             draw = np.random.default_rng(0)
             shown = images(n_images, draw)
@@ -96,14 +98,14 @@ def main() -> None:
             asked = [
                 Question(str(k), Request(text, (shown[k // per_image],)), "", None) for k, text in enumerate(texts)
             ]
-            said.append(compare(plain, kept, cached, asked, per_image, args))
-        print("; ".join(said))
+            found += compare(plain, kept, cached, asked, per_image, args)
+    show(*found)
 
 
 def compare(
     plain: OneByOne, kept: Kept, cached: Kept, asked: list[Question], per_image: int, args: argparse.Namespace
-) -> str:
-    """Print one mode's figures; returns its ratio in words."""
+) -> list[Figure]:
+    """Print one mode's rates; returns its figures."""
     new = args.new_tokens
     together = cached.answers(asked, new)  # fills the cache, too
     alone: dict[str, str] = {}
@@ -129,10 +131,26 @@ def compare(
     bound = work["one by one"] / work["prefixes kept"]
     ratio = time["one by one"] / time["prefixes kept"]
     again = time["one by one"] / time["features cached"]
-    print(
-        f"{per_image:3} questions an image: {equal} of {len(asked)} answers identical; bound {bound:.2f}x in operations"
-    )
-    return f"{per_image} questions an image {ratio:.2f}x ({again:.2f}x with features cached)"
+    rate = {name: len(asked) / value for name, value in time.items()}
+    return [
+        Figure(
+            f"answers with prefixes kept against one by one, {per_image} questions an image",
+            ratio,
+            at_least=BARS[per_image],
+            limit=bound,
+            limit_of="floating point operations; batches also read the weights less often",
+            seen=f"{rate['prefixes kept']:.1f} against {rate['one by one']:.2f} items/s",
+        ),
+        Figure(
+            f"the same with the images' features cached on disk, {per_image} questions an image",
+            again,
+            limit=work["one by one"] / work["features cached"],
+            limit_of="floating point operations",
+        ),
+        Figure(
+            f"answers that are identical, {per_image} questions an image", 100 * equal / len(asked), "%", at_least=100
+        ),
+    ]
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ Made-up items in the public columns, at the public numbers, and made-up replies 
 sentences, numbers, silence. Timed are the steps of `evalsuite score`: reading items, reading predictions, judging with
 errors; CPU time of the thread, the least of several turns. The bound is reading the same files with `json.loads` alone.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.evalsuite_scoring [--share 0.1] [--repeats 3]
+    OMP_NUM_THREADS=1 python benchmarks/evalsuite_scoring.py [--share 0.1] [--repeats 3]
 """
 
 import argparse
@@ -15,14 +15,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from clock import seconds
+from figures import Figure, show
 from kd_evalsuite.average import average
 from kd_evalsuite.data import load_task
 from kd_evalsuite.predictions import read_predictions
 from kd_evalsuite.score import score_task
 from kd_evalsuite.tasks import EVERY, PROTOCOLS, TASKS
 from kd_evalsuite.tasks.mme import COGNITION, PERCEPTION
-
-from benchmarks.clock import seconds
 
 Row = dict[str, Any]
 SUITE = [*TASKS, "mme_cognition"]
@@ -231,7 +231,16 @@ def main() -> None:
         print(f"  {name:<12} {least[name]:6.2f} s  {1e6 * least[name] / n:5.1f} µs an item")
     bound, worst = least["json.loads"], max(least[name] for name in PROTOCOLS)
     print(f"bound: parsing the same lines {bound:.2f} s; paper takes {least['paper'] / bound:.1f} times that")
-    print(f"60 s are {60 / worst:.1f} times the slowest protocol")
+    show(
+        Figure(
+            f"scoring {n} items from files, the slowest protocol",
+            worst,
+            "s",
+            at_most=60,
+            limit=bound,
+            limit_of="json.loads of the same lines",
+        )
+    )
 
 
 if __name__ == "__main__":

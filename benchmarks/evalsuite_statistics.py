@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from figures import Figure, show
 from kd_evalsuite import resample
 from kd_evalsuite.compare import How, compare
 from kd_evalsuite.records import ModelRef, Score, Scores
@@ -160,9 +161,16 @@ def main() -> None:
     print(f"compare: {read:.2f} s to read two files of {items} items, {whole:.2f} s for everything else")
     bound = sum(min(len(p.points), len(np.unique(p.points))) for (p,) in parts) * asked.samples
     print(f"bound: {bound / 1e6:.0f} million random counts or indices if each kind of cluster is drawn once a resample")
-    print(f"plain, one resample at a time: {best['plain']:.2f} s; over items: {best['items']:.1f} s")
-    print(f"ours: {best['ours']:.2f} s")
-    print(f"ratio: {best['plain'] / best['ours']:.2f} (over items: {best['items'] / best['ours']:.0f})")
+    print(f"over items, one resample at a time: {best['items']:.1f} s")
+    show(
+        Figure(f"{asked.samples} paired resamples of {len(parts)} benchmarks", float(best["ours"]), "s", at_most=2),
+        Figure(
+            "the same against one resample at a time",
+            float(best["plain"] / best["ours"]),
+            seen=f"{best['plain']:.2f} s against {best['ours']:.2f} s",
+        ),
+        Figure("medians of the two, in their standard errors", float(apart), "", at_most=5),
+    )
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from clock import seconds
+from figures import Figure, show
 from kd_vlm.assembly import Vlm
 from kd_vlm.batch import Batch, collate, collate_packed, loss_sum, supervised_logits
 from kd_vlm.packed_attention import BY_SAMPLE, language_attention
@@ -58,8 +59,19 @@ def main() -> None:
         rate = f"{rates[sampler]:9.0f} tokens/s" if sampler in rates else " " * 18
         print(f"{sampler:8} {rate}, {waste:.1%} of the positions are padding")
     limit = 1 / (1 - padding_share(plans["random"], lengths))
-    print(f"limit by padding against random batches: {limit:.2f}x")
-    print(", ".join(f"{s} {rates[s] / rates['random']:.2f}x" for s in TIMED[1:]) + " of random")
+    show(
+        *(
+            Figure(
+                f"tokens/s, {sampler} against random batches of {args.batch}",
+                rates[sampler] / rates["random"],
+                at_least=1.7,
+                limit=limit,
+                limit_of="positions over tokens; attention, which grows with the square, comes on top",
+                seen=f"{rates[sampler]:.0f} against {rates['random']:.0f} tokens/s",
+            )
+            for sampler in TIMED[1:]
+        )
+    )
 
 
 def measured(vlm: Vlm, plans: dict[str, Plan], drawn: Drawn, args: argparse.Namespace) -> dict[str, float]:

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from clock import least
+from figures import Figure, show
 from kd_vlm.assembly import Vlm
 from kd_vlm.batch import Batch, collate, image_inputs, loss_sum, supervised_logits
 from vlm_models import PAD_ID, VOCABULARY, body_parameters, sample, small_vlm
@@ -59,14 +60,42 @@ def main() -> None:
             f"{side:10} {value:7.3f} s a step, peak {whole / 2**30:.2f} GiB, {step / 2**30:.2f} GiB of it in the step"
         )
     share = SUPERVISED / (TEXT + vlm.tokens_per_image)
-    for name, body, head in (
-        ("here", body_parameters(vlm), args.width * VOCABULARY),
-        ("Qwen2-0.5B", 357_897_088, 896 * VOCABULARY),
-    ):
-        print(f"limit by products, {name}: {(body + head) / (body + share * head):.2f}x")
-    gained = [peaks["all"][i] / peaks["supervised"][i] for i in (0, 1)]
-    print(f"peak memory {gained[0]:.2f}x, of the step alone {gained[1]:.2f}x")
-    print(f"step {seconds['all'] / seconds['supervised']:.2f}x")
+    limits = {
+        name: (body + head) / (body + share * head)
+        for name, body, head in (
+            ("here", body_parameters(vlm), args.width * VOCABULARY),
+            ("Qwen2-0.5B", 357_897_088, 896 * VOCABULARY),
+        )
+    }
+    print(f"limit by products with Qwen2-0.5B's 24 layers: {limits['Qwen2-0.5B']:.2f}x")
+    show(*compared(seconds, peaks, limits["here"]))
+
+
+def compared(seconds: dict[str, float], peaks: dict[str, tuple[int, int]], limit: float) -> list[Figure]:
+    """The figures of both sides."""
+    gigabytes = {side: [size / 2**30 for size in peak] for side, peak in peaks.items()}
+    return [
+        Figure(
+            "logits where supervised against all of them, a step",
+            seconds["all"] / seconds["supervised"],
+            at_least=1.8,
+            limit=limit,
+            limit_of="products of body and head",
+            seen=f"{seconds['all']:.2f} s against {seconds['supervised']:.2f} s",
+        ),
+        Figure(
+            "the same, peak memory of the process",
+            peaks["all"][0] / peaks["supervised"][0],
+            at_least=1,
+            seen=f"{gigabytes['all'][0]:.2f} GiB against {gigabytes['supervised'][0]:.2f}",
+        ),
+        Figure(
+            "the same, memory of the step alone",
+            peaks["all"][1] / peaks["supervised"][1],
+            at_least=1,
+            seen=f"{gigabytes['all'][1]:.2f} GiB against {gigabytes['supervised'][1]:.2f}",
+        ),
+    ]
 
 
 def every(vlm: Vlm, batch: Batch, features: torch.Tensor) -> float:

@@ -2,13 +2,15 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
+
+from pipeline.wheels import differences, python_of
 
 ROOT = Path(__file__).resolve().parents[1]
 UV = Path(sys.executable).parent / "uv"
@@ -22,23 +24,6 @@ def call(*command: object, **options: object) -> str:
     ).stdout
 
 
-def python_of(version: str) -> Path | None:
-    """A Python of this version: on the path, or as pyenv keeps it (whose commands on the path may not run)."""
-    on_path = shutil.which(f"python{version}")
-    root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
-    places = [
-        Path(sys.executable),
-        *([Path(on_path)] if on_path else []),
-        *root.glob(f"versions/{version}.*/bin/python"),
-    ]
-    said = "import sys; print('%d.%d' % sys.version_info[:2])"
-    for place in places:
-        done = subprocess.run([place, "-c", said], capture_output=True, text=True, check=False)
-        if done.stdout.strip() == version:
-            return place
-    return None
-
-
 @pytest.fixture(scope="module", params=["3.11", "3.12"])
 def python(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The interpreter of a fresh environment that holds the wheel and what it asks for."""
@@ -50,6 +35,7 @@ def python(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     call(UV, "venv", "--quiet", "--python", base, folder / "venv")
     interpreter = folder / "venv" / "bin" / "python"
     wheel = next((folder / "dist").glob("*.whl"))
+    assert differences(wheel, ROOT / "packages" / "evalsuite" / "src") == []
     call(
         UV,
         "pip",
@@ -119,3 +105,17 @@ def test_an_extra_that_is_missing_is_named(python, tmp_path):
         done = subprocess.run([*command, model], cwd=tmp_path, capture_output=True, text=True, check=False)
         assert done.returncode == 2, done.stderr
         assert f"pip install 'kd-evalsuite[{extra}]'" in " ".join(done.stderr.split())
+
+
+def test_a_wheel_that_lacks_a_file_of_its_source_or_holds_another_is_seen(tmp_path):
+    source = tmp_path / "src/kd_some"
+    source.mkdir(parents=True)
+    for name in ("__init__.py", "recipe.json"):
+        (source / name).touch()
+    with zipfile.ZipFile(tmp_path / "some.whl", "w") as wheel:
+        for name in ("kd_some/__init__.py", "kd_some/old.py", "kd_some-1.dist-info/METADATA"):
+            wheel.writestr(name, "")
+    assert differences(tmp_path / "some.whl", tmp_path / "src") == [
+        "kd_some/recipe.json is not in the wheel",
+        "kd_some/old.py is not in the source",
+    ]

@@ -1,14 +1,15 @@
 """What TinyLLaVA and Bunny produce with the real Qwen2 tokenizer."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 from kd_vlm.templates import IGNORE, IMAGE, Turn, encode, template_named
 
 GOLDEN = json.loads((Path(__file__).parent / "conversation_templates.json").read_text())
-SHARED = Path(__file__).parents[4].parent / "shared"
-QWEN2 = SHARED / "data" / "tokenizers" / "qwen2"
+REAL = Path(os.environ.get("KD_REAL_DATA", Path(__file__).parents[4].parent / "shared" / "data"))
+QWEN2 = REAL / "tokenizers" / "qwen2"
 SMOLLM2 = QWEN2.parent / "smollm2"
 
 
