@@ -9,9 +9,10 @@ USERS = {
     "tracking.py": ("distill", "vlm", "evalsuite", "analysis"),
     "journal.py": ("distill", "vlm"),
     "shipping.py": ("distill", "vlm"),
-    "durable.py": ("distill", "vlm"),
+    "durable.py": ("distill", "vlm", "analysis"),
     "lock.py": ("distill", "vlm"),
     "signals.py": ("distill", "vlm"),
+    "parent.py": ("distill", "vlm", "evalsuite", "analysis"),
 }
 
 

@@ -4,10 +4,15 @@ import argparse
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from contract.shared.lock import LockHeldError, sole_writer
 from pipeline.board import TerminalBoard
+from pipeline.mend import mend
 from pipeline.parallel import reproduce, sensible_jobs
+from pipeline.stopping import Asked, asked_to_stop
 
 ROOT = Path(__file__).resolve().parent.parent
 REPORT = ROOT / "out" / "report" / "report.html"
@@ -23,6 +28,22 @@ def prepare_dvc(root: Path) -> None:
         subprocess.run([*dvc, "config", "--local", "core.no_scm", "true"], cwd=root, check=True)
 
 
+@contextmanager
+def alone(root: Path) -> Iterator[None]:
+    """Keep a second run of stages out of this checkout.
+
+    Raises:
+        SystemExit: With code 7, if there is one.
+    """
+    try:
+        with sole_writer(root / "runs" / "stages"):
+            yield
+    except LockHeldError as error:
+        who = str(error).partition(" is being written by ")[2].partition(". ")[0]
+        print(f"Stages are being run in {root} by {who} already. Wait for it, or stop it.", file=sys.stderr)
+        raise SystemExit(7) from None
+
+
 def run_stages(file: str, jobs: int, again: str) -> bool:
     """All stages of a dvc.yaml that have to run, `jobs` at a time; False where one failed.
 
@@ -33,9 +54,12 @@ def run_stages(file: str, jobs: int, again: str) -> bool:
     """
     prepare_dvc(ROOT)
     start = time.monotonic()
-    print(f"{file}: {jobs} stages at a time, their logs in runs/logs", flush=True)
-    with TerminalBoard(ROOT) as board:
-        ends = reproduce(ROOT, file, jobs, board, ROOT / "runs" / "logs")
+    with alone(ROOT):
+        for line in mend(ROOT):
+            print(line, flush=True)
+        print(f"{file}: {jobs} stages at a time, their logs in runs/logs", flush=True)
+        with asked_to_stop(), TerminalBoard(ROOT) as board:
+            ends = reproduce(ROOT, file, jobs, board, ROOT / "runs" / "logs")
     minutes, seconds = divmod(round(time.monotonic() - start), 60)
     if ends and ends[-1].outcome == "failed":
         print(f"\nStopped after {minutes} min {seconds} s. `{again}` goes on where it stopped.")
@@ -52,6 +76,12 @@ def asked_jobs(description: str | None) -> int:
     return int(parser.parse_args().jobs)
 
 
+def stopped(again: str, asked: Asked) -> int:
+    """Say how to go on after an interruption; its exit code."""
+    print(f"\nStopped by {asked}. What was finished is kept; `{again}` goes on where it stopped.", file=sys.stderr)
+    return asked.exit_code
+
+
 def main() -> int:
     """Run the stages of dvc.yaml and print where the results are."""
     if not run_stages("dvc.yaml", asked_jobs(__doc__), "make demo"):
@@ -63,4 +93,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except Asked as asked:
+        sys.exit(stopped("make demo", asked))

@@ -5,7 +5,6 @@ what DVC records is the same; its locks keep the processes apart.
 """
 
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -14,6 +13,8 @@ from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any, Literal, Protocol
+
+from pipeline.stopping import Processes, or_else
 
 GIB = 1024**3
 MEMORY_A_JOB = 3 * GIB  # the largest stage of the embedded study takes 2.6
@@ -83,10 +84,15 @@ def reproduce(root: Path, file: str, jobs: int, board: Board, logs: Path) -> lis
         needs = dependencies(repo, file)
         stale = set(repo.status(targets=sorted(needs)))  # by their own dependencies, parameters and outputs
 
-    def run(stage: str) -> Finished:
-        return _run_stage(root, stage, _log(logs, stage), environment(jobs))
+    processes = Processes()
 
-    return in_order(needs, stale, jobs, run, lambda stage: board.started(stage, _log(logs, stage)), board.finished)
+    def run(stage: str) -> Finished:
+        return _run_stage(processes, root, stage, _log(logs, stage), environment(jobs))
+
+    def started(stage: str) -> None:
+        board.started(stage, _log(logs, stage))
+
+    return in_order(needs, stale, jobs, run, started, board.finished, processes.stop)
 
 
 def in_order(
@@ -96,15 +102,19 @@ def in_order(
     run: Callable[[str], Finished],
     started: Callable[[str], None],
     finished: Callable[[Finished], None],
+    stop: Callable[[], None] = lambda: None,
 ) -> list[Finished]:
-    """Call `run` for each stale stage and for those after a stage that ran, `jobs` at a time."""
+    """Call `run` for each stale stage and for those after a stage that ran, `jobs` at a time.
+
+    `stop` is called when this is interrupted; it makes calls of `run` that go on return.
+    """
     order = TopologicalSorter(needs)
     order.prepare()
     waiting: list[str] = []
     running: dict[Future[Finished], str] = {}
     ends: list[Finished] = []
     stale = set(stale)
-    with ThreadPoolExecutor(jobs) as pool:
+    with ThreadPoolExecutor(jobs) as pool, or_else(stop):
         while order.is_active():
             for stage in order.get_ready():
                 if stage in stale:
@@ -137,11 +147,11 @@ def _log(logs: Path, stage: str) -> Path:
     return logs / f"{stage.replace('/', '--').replace(':', '--')}.log"
 
 
-def _run_stage(root: Path, stage: str, log: Path, env: dict[str, str]) -> Finished:
-    command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", stage]
+def _run_stage(processes: Processes, root: Path, stage: str, log: Path, env: dict[str, str]) -> Finished:
+    command = [sys.executable, "-m", "pipeline.stage", "--wait-for-lock", "repro", "--single-item", stage]
     start = time.monotonic()
     with log.open("wb") as file:
-        done = subprocess.run(command, cwd=root, env=env, stdout=file, stderr=subprocess.STDOUT, check=False)
+        code = processes.run(command, root, env, file)
     ran = b"Running stage '" in log.read_bytes()
-    outcome: Literal["ran", "unchanged", "failed"] = "failed" if done.returncode else ("ran" if ran else "unchanged")
+    outcome: Literal["ran", "unchanged", "failed"] = "failed" if code else ("ran" if ran else "unchanged")
     return Finished(stage, outcome, time.monotonic() - start, log)

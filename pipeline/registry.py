@@ -8,6 +8,9 @@ import argparse
 import json
 from pathlib import Path
 
+from contract.shared.durable import write_whole
+from contract.shared.parent import end_with_dvc
+
 SCHEMA = "kd-registry/1"
 
 
@@ -15,7 +18,7 @@ def lacking(refs: Path) -> list[str]:
     """Names of references under `refs` that the registry has no version of."""
     from kd_distill.tracking import client
 
-    found = [json.loads(file.read_text()) for file in sorted(refs.rglob("*.json"))]
+    found = [json.loads(file.read_text()) for file in sorted(refs.rglob("*.json"))]  # each is written whole
     wanted = {(ref["name"], ref["sha256"]) for ref in found if ref["schema"] == "kd-ref/1"}
     if not wanted:
         return []
@@ -25,6 +28,7 @@ def lacking(refs: Path) -> list[str]:
 
 def main() -> None:
     """Compare the references with the registry and write the generation."""
+    end_with_dvc()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--refs", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
@@ -34,7 +38,7 @@ def main() -> None:
         print(f"the registry lacks {', '.join(names)}; they will be registered again")
         generation += 1
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps({"schema": SCHEMA, "generation": generation}) + "\n")
+    write_whole(arguments.out, (json.dumps({"schema": SCHEMA, "generation": generation}) + "\n").encode())
 
 
 if __name__ == "__main__":

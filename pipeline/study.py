@@ -4,7 +4,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from pipeline.demo import ROOT, asked_jobs, run_stages
+from pipeline.demo import ROOT, asked_jobs, run_stages, stopped
+from pipeline.stopping import Asked
 
 STUDY = "studies/seeds/dvc.yaml"
 REPORT = ROOT / "out" / "study" / "report"
@@ -27,4 +28,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except Asked as asked:
+        sys.exit(stopped("make study", asked))

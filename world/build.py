@@ -2,12 +2,13 @@
 
 import multiprocessing
 import signal
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from contract.shared.durable import whole_folder
+from contract.shared.lock import sole_writer
 from world.benchmarks.suite import BENCHMARKS, write_benchmark
 from world.chat import Talk, write_bunny, write_llava_pretrain, write_mix665k
 from world.classes import write_classes
@@ -112,16 +113,11 @@ def build(params: WorldParams, out: Path) -> Iterator[str]:
 
     Raises:
         ValueError: If `out` holds something else.
+        LockHeldError: If another process makes a world there.
     """
     check_replaceable(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
-        fresh = Path(scratch, "new")
-        fresh.mkdir()
+    with sole_writer(out), whole_folder(out) as fresh:
         yield from _run(jobs(params), fresh, params.workers)
-        if out.exists():
-            out.rename(Path(scratch, "old"))
-        fresh.rename(out)
 
 
 def _run(todo: list[Job], root: Path, workers: int) -> Iterator[str]:

@@ -1,43 +1,14 @@
 """The whole study at its smallest sizes, by parameters alone, in a copy of the repository."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from ruamel.yaml import YAML
 
-ROOT = Path(__file__).resolve().parents[2]
-VENV = Path(sys.executable).parent
+from pipeline.tests.project import copy_repository, dvc, python
+
 pytestmark = [pytest.mark.pipeline, pytest.mark.xdist_group("pipeline")]
-
-
-def lay_over(base: dict, top: Mapping) -> None:
-    for key, value in top.items():
-        if value is None:
-            del base[key]
-        elif isinstance(value, Mapping) and isinstance(base.get(key), Mapping):
-            lay_over(base[key], value)
-        else:
-            base[key] = value
-
-
-def python(project: Path, *arguments: str) -> str:
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_TRACKING", "DVC_"))}
-    environment = {**inherited, "PATH": f"{VENV}{os.pathsep}{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1"}
-    environment |= {"OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true", "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "-m", *arguments]
-    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-6000:]}"
-    return done.stdout + done.stderr
-
-
-def dvc(project: Path, *arguments: str) -> str:
-    return python(project, "dvc", *arguments)
 
 
 def stages_run(output: str) -> set[str]:
@@ -48,33 +19,10 @@ def stages_run(output: str) -> set[str]:
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the tracked files with the smallest parameters, after what `make demo` runs."""
-    folder = tmp_path_factory.mktemp("study")
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    for name in listed.stdout.splitlines():
-        if (ROOT / name).is_file() and name != "dvc.lock":
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
-    yaml = YAML()
-    params = yaml.load(folder / "params.yaml")
-    lay_over(params, YAML(typ="safe").load(ROOT / "tests" / "pipeline" / "smallest.yaml"))
-    keep_first_vlms(params["vlm"]["cells"])
-    yaml.dump(params, folder / "params.yaml")
-    dvc(folder, "config", "--local", "core.no_scm", "true")
+    folder = copy_repository(tmp_path_factory.mktemp("study"))
     said = python(folder, "pipeline.demo", "--jobs", "2")
     assert "out/report/report.html" in said
     return folder
-
-
-def keep_first_vlms(cells: dict) -> None:
-    """Two VLMs are enough here: each costs two processes."""
-    for name in list(cells)[2:]:
-        del cells[name]
 
 
 def test_the_report_is_written_and_names_every_model(project):

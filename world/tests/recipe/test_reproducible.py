@@ -56,7 +56,12 @@ def test_a_new_world_replaces_the_old_one_whole(small_params, out):
     list(build(small_params, out))
     assert sorted(path.name for path in out.iterdir()) == sorted(PARTS)
     assert not (out / "pairs" / "00099.tar").exists()
-    assert [path.name for path in out.parent.iterdir() if path.name.startswith(".world")] == []
+    assert parts_left(out) == []
+
+
+def parts_left(out: Path) -> list[str]:
+    """What lies beside the world, without the lock."""
+    return [p.name for p in out.parent.iterdir() if p.suffix not in (".lock", ".yaml") and p != out]
 
 
 def test_a_failed_run_leaves_the_old_world(small_params, out, monkeypatch):
@@ -70,7 +75,7 @@ def test_a_failed_run_leaves_the_old_world(small_params, out, monkeypatch):
     with pytest.raises(OSError, match="no space"):
         list(build(small_params, out))
     assert (out / "classes" / "classnames.txt").read_text() == "old"
-    assert [path.name for path in out.parent.iterdir()] == ["world"]
+    assert parts_left(out) == []
 
 
 def test_a_folder_with_other_files_is_not_replaced(tmp_path, params_file):
@@ -101,8 +106,9 @@ def test_an_interrupted_run_exits_with_130_and_leaves_nothing(params_file, out):
     command = [sys.executable, "-m", "world", "--params", str(params_file), "--out", str(out), "--set", "workers=2"]
     command += ["--set", "pairs.train=100000"]
     with subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE, start_new_session=True) as process:
-        while not list(out.parent.glob(".world-*/new/*")):
+        while not list(out.parent.glob("world.part/*")):
             time.sleep(0.05)
         os.killpg(process.pid, signal.SIGINT)
         assert process.wait(timeout=20) == 130
-    assert [path.name for path in out.parent.iterdir()] == ["params.yaml"]
+    assert parts_left(out) == []
+    assert not out.exists()

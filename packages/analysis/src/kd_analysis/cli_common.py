@@ -1,5 +1,6 @@
 """What the commands share: options, the section of params.yaml, and errors as exit codes."""
 
+import errno
 import functools
 import tempfile
 from collections.abc import Callable
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from kd_analysis.config import AnalysisParams
 
 PARAMS = Path("params.yaml")
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 Params = Annotated[Path, typer.Option("--params", help="YAML file with a section `analysis`.")]
 Overrides = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change one parameter, e.g. --set tap=embed.")
@@ -26,12 +28,14 @@ Teachers = Annotated[
 
 
 def guarded(command: Callable[..., None]) -> Callable[..., None]:
-    """Known errors become one message and an exit code: 2 input, 5 integrity, 130 interrupted; 1 is any other."""
+    """Known errors become one message and an exit code: 2 input, 5 integrity, 6 storage, 130 interrupted; else 1."""
 
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> None:
+        from kd_analysis.parent import end_with_dvc
         from kd_analysis.tracking import IntegrityError
 
+        end_with_dvc()
         try:
             command(*args, **kwargs)
         except IntegrityError as error:
@@ -42,6 +46,10 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
             _fail(f"{error}. Install what this command needs: pip install 'kd-analysis[features,vlm,mlflow]'.", 2)
         except (ValueError, FileNotFoundError) as error:  # ParamsError, InputError and ImageError are ValueErrors
             _fail(error, 2)
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            _fail(f"{error.filename}: {error.strerror}. What stood there stands; make room and run it again.", 6)
         except KeyboardInterrupt:
             _fail("Interrupted. Nothing is half written in the report; run the same command again.", 130)
 

@@ -9,6 +9,7 @@ from threadpoolctl import threadpool_limits
 
 from kd_analysis import folders, tracking
 from kd_analysis.comparing import Comparison, Pair, compare
+from kd_analysis.durable import write_whole
 from kd_analysis.images import Pictures
 from kd_analysis.library import Encoders, Library, Told, described, pictures_of
 from kd_analysis.moments import Moments
@@ -147,7 +148,7 @@ def measure(
     write_records(out / "differences.json", found.differences)
     if measures:
         write_records(out / "measures.json", found.measured)
-    (out / "images.json").write_text(json.dumps(described(pictures), indent=1) + "\n")
+    write_whole(out / "images.json", (json.dumps(described(pictures), indent=1) + "\n").encode())
     write_records(out / "cka.json", found.records)
     return found
 

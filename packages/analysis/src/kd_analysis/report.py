@@ -21,6 +21,7 @@ from kd_analysis.scores import ZEROSHOT, Scored
 from kd_analysis.similarity import RELATIONS
 from kd_analysis.study import Claim
 from kd_analysis.tasks import GROUPS, in_order, task_of
+from kd_analysis.together import in_place_together
 from kd_analysis.trends import cka_points, cka_table
 from kd_analysis.words import caveats, headlines, sentence, short_answer
 
@@ -29,8 +30,16 @@ Lookup = Callable[[Sequence[Scored]], Mapping[str, Mapping[str, str]]]
 
 
 def write(found: Findings, out: Path) -> None:
-    """Write pages, JSON, CSV, `tables/`, `figures/` and `images/`; equal inputs give equal bytes."""
-    out.mkdir(parents=True, exist_ok=True)
+    """Write pages, JSON, CSV, `tables/`, `figures/` and `images/`; equal inputs give equal bytes.
+
+    Raises:
+        OSError: Where there is no room; the report that stood in `out` is as it was.
+    """
+    with in_place_together(out) as part:
+        _write(found, part)
+
+
+def _write(found: Findings, out: Path) -> None:
     page, pictures = context(found), drawn(found)
     svgs = {name: figures.svg(pictures[name], name) if name in pictures else "" for name in PICTURES}
     svgs |= {p.name: figures.inline(plots.svg_of(p), p.name) for p in found.plots}

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kd_analysis.durable import write_whole
 from kd_analysis.names import parse
 
 OWN, OTHER, ALONE, UNTRAINED, TEACHERS = "own teacher", "other teacher", "no teacher", "untrained", "teachers"
@@ -90,7 +91,7 @@ def relation_of(student: str, teacher: str, given: bool) -> str:
 def write_records(path: Path, records: Sequence[Record | Measured | TeacherDifference]) -> None:
     """A JSON list, one record a line."""
     lines = [json.dumps(asdict(r), allow_nan=False) for r in records]
-    path.write_text("[\n" + ",\n".join(lines) + "\n]\n")
+    write_whole(path, ("[\n" + ",\n".join(lines) + "\n]\n").encode())
 
 
 def read_records(path: Path) -> list[Record]:

@@ -22,7 +22,9 @@ class Bars(Protocol):
 def errors(*, requeue: bool = False) -> Iterator[None]:
     """Exceptions to one message and the exit code of contract/README.md; with `requeue`, 75 in the place of 143."""
     from kd_distill.exits import REQUEUE, STOPPED, exit_code
+    from kd_distill.parent import end_with_dvc
 
+    end_with_dvc()
     try:
         yield
     except KeyboardInterrupt:

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kd_distill.durable import sync_folder
 from kd_distill.ledger import Entry, append
 
 SCHEMA = "kd-index/1"
@@ -161,4 +162,5 @@ def _build(folder: Path, files: Sequence[FileState], rows: Iterable[Row | Entry]
     np.save(part / "place.npy", places)
     description = {"schema": SCHEMA, "pairs": len(places), "digest": digest.hexdigest()}
     (part / DESCRIPTION).write_text(json.dumps(description) + "\n")
+    sync_folder(part)
     part.rename(folder)

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from .durable import write_whole
 from .shipping import Shipper, read_journal, send
 from .tracking import JOURNAL, Model, client, digest, import_mlflow, now_ms, provenance, run_of, version_of
 
@@ -63,7 +64,7 @@ class Journal:
                 for e in events
                 if e["event"] == "start" or (e["event"] in ("metrics", "table") and e["step"] <= resume_step)
             ]
-            _replace(path, "".join(json.dumps(e) + "\n" for e in kept))
+            write_whole(path, "".join(json.dumps(e) + "\n" for e in kept).encode())
             return cls(path, kept[0])
         start = {
             "event": "start",
@@ -77,7 +78,7 @@ class Journal:
             "datasets": [dict(d) for d in datasets],
             "models": [dict(m) for m in models],
         }
-        _replace(path, json.dumps(start) + "\n")
+        write_whole(path, (json.dumps(start) + "\n").encode())
         return cls(path, start)
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
@@ -117,14 +118,6 @@ def _append(path: Path, event: Mapping[str, Any]) -> None:
         os.fsync(file.fileno())
 
 
-def _replace(path: Path, text: str) -> None:
-    part = path.with_suffix(".part")
-    part.write_text(text)
-    with part.open("rb") as file:
-        os.fsync(file.fileno())
-    part.replace(path)
-
-
 def register(folder: Path, ref_path: Path | None = None) -> Model:
     """Make MLflow hold the run and the model of a training's output folder, and write the reference."""
     events = read_journal(folder / JOURNAL)
@@ -138,7 +131,7 @@ def register(folder: Path, ref_path: Path | None = None) -> Model:
         _register_version(model, declared["tags"], run_id, events[0]["params"])
     if ref_path:
         ref_path.parent.mkdir(parents=True, exist_ok=True)
-        ref_path.write_text(json.dumps(model.ref, indent=1) + "\n")
+        write_whole(ref_path, (json.dumps(model.ref, indent=1) + "\n").encode())
     return model
 
 

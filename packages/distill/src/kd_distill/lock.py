@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+SECONDS_UNDER_DVC = 30.0  # a stage whose dvc was killed has so long to save and end
+
 
 class LockHeldError(RuntimeError):
     """Another process writes this output."""
@@ -17,14 +19,15 @@ def sole_writer(output: Path) -> Iterator[None]:
     """Hold the lock of `output` while inside; the system frees it when the process dies, however it does.
 
     Raises:
-        LockHeldError: At once, if another process holds it; names that process.
+        LockHeldError: If another process holds it; names that process. At once, but under DVC after half a minute:
+            whoever holds it there lost its dvc and is ending, for DVC itself keeps living ones apart.
     """
     from filelock import FileLock, Timeout
 
     output.parent.mkdir(parents=True, exist_ok=True)
     held, holder = (output.with_name(f".{output.name}.{kind}.lock") for kind in ("run", "holder"))
     try:
-        with FileLock(held, timeout=0):
+        with FileLock(held, timeout=SECONDS_UNDER_DVC if "DVC_STAGE" in os.environ else 0):
             holder.write_text(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}))
             try:
                 yield

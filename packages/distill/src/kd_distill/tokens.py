@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from kd_distill.durable import sync_folder
 from kd_distill.index import Ragged, RaggedWriter
 
 AT_ONCE = 1024  # captions
@@ -69,6 +70,7 @@ def _write(home: Path, tokenize: Tokenizer, captions: Callable[[int], str], n: i
             kept = row[: _length(row, tokenize.cut)]
             rows.add(kept.astype(dtype).tobytes(), len(kept))
     rows.close()
+    sync_folder(part)
     part.rename(home)
     return True
 

@@ -23,7 +23,9 @@ app = typer.Typer(
 def main() -> None:
     """Score vision-language models on 16 benchmarks, and encoders on zero-shot classification."""
     from kd_evalsuite.models.hub import stay_offline
+    from kd_evalsuite.parent import end_with_dvc
 
+    end_with_dvc()
     stay_offline()
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 

@@ -25,7 +25,9 @@ Runs = Annotated[Path, typer.Option(help="Folder for checkpoints of unfinished r
 def errors() -> Iterator[None]:
     """Exceptions to one message and the exit code of contract/README.md."""
     from kd_vlm.exits import exit_code
+    from kd_vlm.parent import end_with_dvc
 
+    end_with_dvc()
     try:
         yield
     except KeyboardInterrupt:

@@ -1,0 +1,45 @@
+"""What a killed DVC can leave half written, and would stop at: put right before anything runs.
+
+DVC writes `dvc.lock` and its table of locks in place. One that was cut short stops every later command, so it is moved
+aside here and said: without `dvc.lock` DVC finds the outputs of finished stages in its cache and runs none of them
+again.
+"""
+
+import json
+from pathlib import Path
+
+
+def mend(root: Path) -> list[str]:
+    """Move damaged files of DVC aside, while no dvc runs there; says what was done, a line a file."""
+    said = []
+    for lock in sorted((root / "dvc.lock", *root.glob("studies/*/dvc.lock"))):
+        if lock.is_file() and not _is_lock(lock):
+            aside = lock.with_name(f"{lock.name}.damaged")
+            lock.replace(aside)
+            name = lock.relative_to(root)
+            said.append(f"{name} was cut short; it is now {aside.name}, and finished stages come from the cache.")
+    table = root / ".dvc" / "tmp" / "rwlock"
+    if table.is_file() and not _is_json(table):
+        table.unlink()
+        said.append(f"{table.relative_to(root)} was cut short and is removed.")
+    return said
+
+
+def _is_lock(file: Path) -> bool:
+    from dvc.schema import COMPILED_LOCKFILE_SCHEMA
+    from ruamel.yaml import YAML, YAMLError
+    from voluptuous import Invalid
+
+    try:
+        COMPILED_LOCKFILE_SCHEMA(YAML(typ="safe").load(file))
+    except (YAMLError, Invalid, UnicodeDecodeError):
+        return False
+    return True
+
+
+def _is_json(file: Path) -> bool:
+    try:
+        json.loads(file.read_bytes())
+    except ValueError:
+        return False
+    return True
