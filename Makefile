@@ -13,7 +13,7 @@ export WDS_SECURE = 1
 export HF_HUB_OFFLINE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults services compat lint check ui clean wheels wheels-test bench docs study real plan constraints
+.PHONY: help setup demo test faults services compat lint check ui clean wheels wheels-test bench docs study real plan data constraints
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -78,6 +78,9 @@ study: setup ## distillation over seeds and student architectures (up to an hour
 
 plan: setup ## cells of a study, what is done, GPU hours and disk: make plan STUDY=paper
 	@$(BIN)/python -m pipeline.plan $(STUDY)
+
+data: setup ## fetch and verify the data sets of a study: make data STUDY=paper [ONLY="cc12m-shards cc12m"]
+	@$(BIN)/python -m pipeline.data fetch $(ONLY) --data studies/$(STUDY)/data.yaml
 
 real: setup ## the same stages on real data, where that is present
 	@$(BIN)/python -m real
