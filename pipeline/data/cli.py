@@ -141,7 +141,7 @@ def fetch_command(
 
 
 def to_bring(spec: DataFile, names: list[str], workers: int) -> tuple[list[str], dict[str, list[DataError]]]:
-    """What is not there yet; what is there but is not what its manifest names. Nothing is asked for what is verified."""
+    """What is not there yet, and what is not what its manifest names. For what is verified, nobody is asked."""
     missing: list[str] = []
     failed: dict[str, list[DataError]] = {}
     for name in names:
