@@ -7,6 +7,7 @@ ROOT = Path(__file__).resolve().parent.parent
 USERS = {
     "params.py": ("distill", "vlm", "evalsuite", "analysis"),
     "tracking.py": ("distill", "vlm", "evalsuite", "analysis"),
+    "database.py": ("distill", "vlm", "evalsuite", "analysis"),
     "journal.py": ("distill", "vlm"),
     "shipping.py": ("distill", "vlm"),
     "durable.py": ("distill", "vlm", "analysis"),

@@ -3,18 +3,18 @@
 This file is the same in every package; its source is contract/shared/tracking.py.
 """
 
-import contextlib
 import functools
 import hashlib
 import json
 import os
-import sqlite3
 import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from .database import artifacts_of, follow, make_database
 
 JOURNAL = "journal.jsonl"
 NOT_DIGESTED = {JOURNAL, "MLmodel", "registered_model_meta"}  # the last two are MLflow's own
@@ -102,8 +102,13 @@ def _from_uri(model: str) -> Model:
     return _verified(version, version.tags.get("kd.kind", "unknown"))
 
 
+def files_of(version: Any) -> Path:
+    """The folder of a registered version, fetched where it is elsewhere; not verified."""
+    return Path(import_mlflow().artifacts.download_artifacts(f"models:/{version.name}/{version.version}"))
+
+
 def _verified(version: Any, kind: str) -> Model:
-    path = Path(import_mlflow().artifacts.download_artifacts(f"models:/{version.name}/{version.version}"))
+    path = files_of(version)
     found, expected = digest(path), version.tags.get("sha256")
     if found != expected:
         raise IntegrityError(
@@ -245,21 +250,11 @@ def client() -> Any:
     file = Path(address.removeprefix("sqlite:///"))
     with FileLock(f"{file}.lock"):
         if not file.exists():
-            _make_database(file)
+            make_database(import_mlflow(), file)
         made = mlflow.MlflowClient(address)  # migrates the tables where they are of an older MLflow
         made.search_experiments(max_results=1)
+        follow(file)
     return made
-
-
-def _make_database(file: Path) -> None:
-    """Make the tables under another name: a process that is ended meanwhile leaves no half-made database."""
-    part = file.with_name(f"{file.name}.part")
-    for left in (part, part.with_name(f"{part.name}-journal")):
-        left.unlink(missing_ok=True)
-    import_mlflow().MlflowClient(f"sqlite:///{part}").search_experiments(max_results=1)
-    with contextlib.closing(sqlite3.connect(part)) as database:
-        database.execute("PRAGMA journal_mode=WAL")  # readers and the writer do not wait for each other
-    part.replace(file)
 
 
 @functools.cache
@@ -268,11 +263,10 @@ def _experiment(name: str) -> str:
     if found:
         return str(found.experiment_id)
     address = uri()
-    place = (
-        Path(address.removeprefix("sqlite:///")).parent / "mlruns" / name if address.startswith("sqlite:///") else None
-    )
+    local = address.startswith("sqlite:///")
+    place = artifacts_of(Path(address.removeprefix("sqlite:///")), name) if local else None
     try:
-        return str(client().create_experiment(name, artifact_location=place.as_uri() if place else None))
+        return str(client().create_experiment(name, artifact_location=place))
     except import_mlflow().exceptions.MlflowException:  # somebody else was faster
         return str(client().get_experiment_by_name(name).experiment_id)
 

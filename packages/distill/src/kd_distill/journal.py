@@ -16,7 +16,7 @@ from typing import Any
 
 from .durable import write_whole
 from .shipping import Shipper, read_journal, send
-from .tracking import JOURNAL, Model, client, digest, import_mlflow, now_ms, provenance, run_of, version_of
+from .tracking import JOURNAL, Model, client, digest, files_of, import_mlflow, now_ms, provenance, run_of, version_of
 
 FINISH_SECONDS = 5.0  # that the end of a training waits for MLflow
 
@@ -136,8 +136,27 @@ def register(folder: Path, ref_path: Path | None = None) -> Model:
 
 
 def _register_version(model: Model, tags: Mapping[str, str], run_id: str, params: Mapping[str, str]) -> None:
+    """Make a version of `model`, or finish one that a kill left half made; the tag that it is found by comes last."""
+    tags = {**tags, "kd.kind": model.kind}
+    version = _half_made(model, run_id) or _log_version(model, tags, run_id, params)
+    for key, value in tags.items():
+        client().set_model_version_tag(model.name, version, key, value)
+    client().set_registered_model_alias(model.name, "candidate", version)
+    if "champion" not in client().get_registered_model(model.name).aliases:
+        client().set_registered_model_alias(model.name, "champion", version)
+    client().set_model_version_tag(model.name, version, "sha256", model.sha256)
+
+
+def _half_made(model: Model, run_id: str) -> str | None:
+    """The version of `model` from this run that nobody has finished, if there is one."""
+    for version in client().search_model_versions(f"name = '{model.name}'"):
+        if version.run_id == run_id and "sha256" not in version.tags and digest(files_of(version)) == model.sha256:
+            return str(version.version)
+    return None
+
+
+def _log_version(model: Model, tags: Mapping[str, str], run_id: str, params: Mapping[str, str]) -> str:
     import_mlflow().set_experiment(experiment_id=client().get_run(run_id).info.experiment_id)
-    tags = {**tags, "kd.kind": model.kind, "sha256": model.sha256}
     info = import_mlflow().models.Model.log(
         artifact_path=None,
         name=model.name,
@@ -145,17 +164,12 @@ def _register_version(model: Model, tags: Mapping[str, str], run_id: str, params
         registered_model_name=model.name,
         run_id=run_id,
         params=dict(params),
-        tags=tags,
+        tags=tags,  # MLflow puts them on the version too
         model_type=model.kind,
         folder=model.path,
-        description_tags=tags,
+        description_tags={**tags, "sha256": model.sha256},
     )
-    version = str(info.registered_model_version)
-    for key, value in tags.items():
-        client().set_model_version_tag(model.name, version, key, value)
-    client().set_registered_model_alias(model.name, "candidate", version)
-    if "champion" not in client().get_registered_model(model.name).aliases:
-        client().set_registered_model_alias(model.name, "champion", version)
+    return str(info.registered_model_version)
 
 
 def save_model(path: str, mlflow_model: Any, folder: Path, description_tags: Mapping[str, str]) -> None:
