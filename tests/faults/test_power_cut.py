@@ -28,7 +28,7 @@ class Recorder:
 
         def synced(handle: int) -> None:
             fsync(handle)
-            self.note("sync", Path(os.readlink(f"/proc/self/fd/{handle}")))
+            self.note("sync", Path(f"/proc/self/fd/{handle}").readlink())
 
         def moved(how: Callable) -> Callable:
             def move(source: Path, target: Path) -> Path:
