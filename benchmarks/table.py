@@ -47,5 +47,6 @@ BENCHMARKS = (
     Benchmark("statistics", EVALSUITE, "evalsuite_statistics", "", "evalsuite_statistics"),
     Benchmark("cka", ANALYSIS, "analysis_cka", "--torch-cka", "analysis_cka"),
     Benchmark("tables", ANALYSIS, "analysis_tables", "", "analysis_tables"),
+    Benchmark("pipeline", WHOLE, "pipeline", "", "pipeline"),
 )
 HELPERS = ("captions", "clock", "figures", "table", "results", "vlm_models", "evalsuite_model", "__main__")
