@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 SOURCES := constraints.txt requirements-dev.txt $(wildcard packages/*/pyproject.toml)
-EDITABLE := -e packages/distill -e "packages/vlm[deepspeed]" -e "packages/evalsuite[torch,clip,mlflow,api,hub]" -e "packages/analysis[features,mlflow]"
+EDITABLE := -e "packages/distill[http]" -e "packages/vlm[deepspeed]" -e "packages/evalsuite[torch,clip,mlflow,api,hub]" -e "packages/analysis[features,mlflow]"
 
 export UV_SYSTEM_CERTS = 1
 export MLFLOW_DISABLE_TELEMETRY = true

@@ -1,6 +1,7 @@
 """The command `distill`: parse, call, report."""
 
 import re
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -49,6 +50,9 @@ def run(
     requeue: Annotated[
         bool, typer.Option("--requeue", help="When stopped by a signal, exit with 75 (run again) in the place of 143.")
     ] = False,
+    ranks_timeout: Annotated[
+        float, typer.Option(min=1, help="Seconds that processes of torchrun wait for each other.")
+    ] = 600.0,
 ) -> None:
     """Train encoders: teachers, students with a teacher, students without."""
     with errors(requeue=requeue):
@@ -67,7 +71,14 @@ def run(
                 run_all(chosen, section.recipes, section.data, out=out, runs=runs, progress=progress)
             for one in chosen.values() if cell else ():
                 train_cell(
-                    one, section.recipes[one.recipe], section.data, out=out, runs=runs, progress=progress, fork=fork
+                    one,
+                    section.recipes[one.recipe],
+                    section.data,
+                    out=out,
+                    runs=runs,
+                    progress=progress,
+                    fork=fork,
+                    ranks_timeout=timedelta(seconds=ranks_timeout),
                 )
 
 
@@ -79,7 +90,7 @@ def _show_plan(section, chosen) -> None:  # noqa: ANN001
     for name, cell in chosen.items():
         recipe, embed_dim = section.recipes[cell.recipe], read_architecture(cell.architecture)["embed_dim"]
         data = section.data.of(recipe.mix)
-        per_epoch = epoch_of(open_pairs(data.train, data.index))
+        per_epoch = epoch_of(open_pairs(data.train, data.index, data.network))
         steps, _ = recipe.length(per_epoch)
         epochs = steps * recipe.batch_size / per_epoch
         typer.echo(
@@ -97,8 +108,9 @@ def validate_data(params: ParamsFile = Path("params.yaml"), overrides: Overrides
         from kd_distill.formats import open_pairs
 
         data = section.data
-        sources = [open_pairs(part, data.index) for part in (data.train, data.val, *data.mixes.values())]
         with progress_bars() as progress:
+            sets = (data.train, data.val, *data.mixes.values())
+            sources = [open_pairs(each, data.index, data.network, progress) for each in sets]
             for source in sources:
                 bars = partial(progress, source.name, of=len(source))
                 check_all(source, workers=data.workers, timeout=data.timeout, progress=bars)

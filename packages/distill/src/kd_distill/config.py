@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from kd_distill.formats import Part
+from kd_distill.formats import NETWORK, Network, Part, parts_of
 from kd_distill.freeze import Tower
 from kd_distill.layers import PatchLayer
 from kd_distill.losses import PATCH_TERMS, TEACHER_TERMS, TERMS
@@ -14,6 +14,7 @@ from kd_distill.params import Params
 from kd_distill.precision import Precision
 from kd_distill.ramps import Ramp, Weight, weights_at
 from kd_distill.recipes import recipe_named
+from kd_distill.remote import Url
 
 ENDLESS = 1 << 60  # steps
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
@@ -22,10 +23,10 @@ Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
 class Data(Params):
     """Image-text pairs and how they are seen."""
 
-    train: Path | list[Part] = Field(
-        description="Folder of webdataset shards, img2dataset layout; or a list of parts, which are mixed."
+    train: Url | Path | list[Part] = Field(
+        description="Folder or URL of webdataset shards, img2dataset layout; or a list of parts, which are mixed."
     )
-    val: Path | list[Part] = Field(description="Held-out pairs, in the same forms.")
+    val: Url | Path | list[Part] = Field(description="Held-out pairs, in the same forms.")
     mixes: dict[Id, list[Part]] = Field({}, description="Other sets to train on, by the name of a recipe's `mix`.")
     classes: Path | None = Field(None, description="Held-out labelled images for zero-shot accuracy (monitor_every).")
     views: int = Field(
@@ -33,9 +34,8 @@ class Data(Params):
     )
     crop_area: float = Field(gt=0, le=1, description="Smallest share of the image that a crop covers.")
     caches: Path = Field(description="Folder of the teacher embedding caches.")
-    index: Path | None = Field(
-        None, description="Folder of the indexes of the pairs; without it each is beside its data."
-    )
+    index: Path | None = Field(None, description="Folder of the indexes of the pairs; None: each beside its data.")
+    network: Network = Field(NETWORK, description="How URLs are read.")
     bad_limit: float = Field(0.01, ge=0, lt=1, description="Largest share of the pairs that cannot be used.")
     pretokenise: bool = Field(True, description="Compute the token ids of all captions once, and keep them.")
     workers: int = Field(1, ge=1, description="Threads that read and decode.")
@@ -44,7 +44,7 @@ class Data(Params):
     @property
     def name(self) -> str:
         """What the training pairs are called in journals and tags."""
-        return self.train.name if isinstance(self.train, Path) else "+".join(part.path.name for part in self.train)
+        return "+".join(part.name for part in parts_of(self.train))
 
     def of(self, mix: str | None) -> Self:
         """These, for training on `mixes[mix]` in the place of `train`; its caches stand in a folder of its name.

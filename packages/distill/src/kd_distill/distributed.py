@@ -16,6 +16,10 @@ BUCKET_BYTES = 32 << 20
 CPU = torch.device("cpu")
 
 
+class RankLostError(ConnectionError):
+    """Another process is gone or does not answer (exit code 75: run again)."""
+
+
 @dataclass(frozen=True)
 class Ranks:
     """This process among those that train together; alone by default."""
@@ -84,11 +88,18 @@ def _buckets(gradients: list[Tensor]) -> Iterator[list[Tensor]]:
 
 
 @contextmanager
-def joined() -> Iterator[Ranks]:
+def joined(timeout: timedelta = TIMEOUT) -> Iterator[Ranks]:
     """The ranks that torchrun started (gloo on CPU, nccl on GPU), or this process alone.
 
     A worker that torchrun starts again must not meet the addresses of the dead one in the shared store, so the store's
     keys carry the attempt; else the restarted gloo ranks hang.
+
+    Args:
+        timeout: How long one rank waits for the others. One that dies is noticed at once where its machine can still
+            say so; of a machine that is cut off nothing is heard, and only this ends the waiting.
+
+    Raises:
+        RankLostError: If another rank dies or does not answer.
     """
     cuda = torch.cuda.is_available()
     local = int(os.environ.get("LOCAL_RANK", "0"))
@@ -100,17 +111,32 @@ def joined() -> Iterator[Ranks]:
         yield Ranks(device=device)
         return
     rank = int(os.environ["RANK"])
-    dist.init_process_group(
-        "nccl" if cuda else "gloo", store=_store(world), rank=rank, world_size=world, timeout=TIMEOUT
-    )
+    with _losses_told(rank):
+        store = _store(world, timeout)
+        dist.init_process_group("nccl" if cuda else "gloo", store=store, rank=rank, world_size=world, timeout=timeout)
+        try:
+            yield Ranks(rank, world, device)
+        finally:
+            dist.destroy_process_group()
+
+
+@contextmanager
+def _losses_told(rank: int) -> Iterator[None]:
+    """Gloo's and nccl's errors as one that says what to do."""
     try:
-        yield Ranks(rank, world, device)
-    finally:
-        dist.destroy_process_group()
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, dist.DistError) and "gloo" not in str(error):
+            raise
+        raise RankLostError(
+            f"Rank {rank} has lost another rank: its process or machine is gone, or does not answer. Its own log says "
+            "why, if it could. Start the same command on all machines again; it goes on from the last checkpoint.\n"
+            f"({str(error).splitlines()[0]:.200})"
+        ) from error
 
 
-def _store(world: int) -> dist.Store:
+def _store(world: int, timeout: timedelta) -> dist.Store:
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     hosts = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True" and os.environ["RANK"] == "0"
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    return dist.PrefixStore(f"attempt-{attempt}", dist.TCPStore(address, port, world, is_master=hosts, timeout=TIMEOUT))
+    return dist.PrefixStore(f"attempt-{attempt}", dist.TCPStore(address, port, world, is_master=hosts, timeout=timeout))

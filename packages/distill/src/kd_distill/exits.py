@@ -10,8 +10,10 @@ def exit_code(error: Exception) -> int | None:
     """The exit code of an expected failure; None for a bug, which shows its traceback and exits with 1."""
     from kd_distill.ahead import StalledError
     from kd_distill.checkpoint import StorageError
+    from kd_distill.distributed import RankLostError
     from kd_distill.ledger import TooManyBadError
     from kd_distill.lock import LockHeldError
+    from kd_distill.remote import UnreachableStoreError
     from kd_distill.shipping import UnreachableError
     from kd_distill.signals import Stopped
     from kd_distill.tracking import IntegrityError
@@ -26,7 +28,7 @@ def exit_code(error: Exception) -> int | None:
         (IntegrityError, 5),
         (FloatingPointError, 4),
         (TooManyBadError, 3),
-        ((UnreachableError, StalledError), REQUEUE),
+        ((UnreachableError, StalledError, RankLostError, UnreachableStoreError), REQUEUE),
         ((ValueError, FileNotFoundError), 2),
     )
     return next((code for kind, code in codes if isinstance(error, kind)), None)  # type: ignore[arg-type]

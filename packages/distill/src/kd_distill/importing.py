@@ -34,7 +34,7 @@ def import_cache(data: Data, name: str, image: Path, text: Path | None, scale: f
         )
     if not (np.isfinite(scale) and scale > 0):
         raise ValueError(f"Expected a positive scale, got {scale}.")
-    shards = open_pairs(data.train, data.index)
+    shards = open_pairs(data.train, data.index, data.network)
     arrays = [_read(file, len(shards)) for file in (image, text) if file is not None]
     if arrays[0].shape != arrays[-1].shape:
         raise ValueError(

@@ -1,7 +1,7 @@
 """The index of a set of pairs: where each image stands and what its caption is, built once, then memory-mapped.
 
-A folder named after the files that it is of (names, sizes, modification times), complete from the moment it has that
-name:
+A folder named after the files that it is of (names, sizes, modification times or versions), complete from the moment
+it has that name:
 
 - `place.npy`: (file, start, size) of each image; what `start` means is the format's affair
 - `key.bin` and `key.npy`, `caption.bin` and `caption.npy`: bytes of all, and where each ends
@@ -101,13 +101,25 @@ class FileState:
     mtime_ns: int
 
 
+@dataclass(frozen=True)
+class RemoteState:
+    """A file behind a URL as its index knew it; `version` is what the storage tells of its content."""
+
+    name: str
+    size: int
+    version: str
+
+
 def states(files: Sequence[Path], root: Path) -> list[FileState]:
     """Name (below `root`), size and modification time of each file."""
     return [FileState(f.relative_to(root).as_posix(), (status := f.stat()).st_size, status.st_mtime_ns) for f in files]
 
 
 def open_index(
-    home: Path, files: Sequence[FileState], options: object, rows: Callable[[], Iterable[Row | Entry]]
+    home: Path,
+    files: Sequence[FileState] | Sequence[RemoteState],
+    options: object,
+    rows: Callable[[], Iterable[Row | Entry]],
 ) -> Index:
     """The index of `files` below `home`; built from `rows` where there is none of files in this state.
 
@@ -138,7 +150,7 @@ def _digest(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def _build(folder: Path, files: Sequence[FileState], rows: Iterable[Row | Entry]) -> None:
+def _build(folder: Path, files: Sequence[FileState] | Sequence[RemoteState], rows: Iterable[Row | Entry]) -> None:
     part = folder.with_suffix(".part")
     part.mkdir()
     digest = hashlib.sha256("".join(f"{f.name} {f.size}\n" for f in files).encode())

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 from contextlib import nullcontext
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -14,7 +15,7 @@ from kd_distill.active import ActivePairs, Selection
 from kd_distill.batch import Stream
 from kd_distill.cache import MANIFEST
 from kd_distill.config import Cell, Data, Recipe
-from kd_distill.distributed import Ranks, joined
+from kd_distill.distributed import TIMEOUT, Ranks, joined
 from kd_distill.formats import open_pairs
 from kd_distill.freeze import freeze
 from kd_distill.heads import TeacherHeads
@@ -40,7 +41,15 @@ from kd_distill.zeroshot import read_labelled
 
 
 def train_cell(
-    cell: Cell, recipe: Recipe, data: Data, *, out: Path, runs: Path, progress: Progress, fork: bool = False
+    cell: Cell,
+    recipe: Recipe,
+    data: Data,
+    *,
+    out: Path,
+    runs: Path,
+    progress: Progress,
+    fork: bool = False,
+    ranks_timeout: timedelta = TIMEOUT,
 ) -> Path:
     """Train one cell into `out`/<name>; killed and called again it goes on where its last checkpoint stands.
 
@@ -49,19 +58,24 @@ def train_cell(
 
     Args:
         fork: Go on with an unfinished run although parameters have changed, as a run of its own.
+        ranks_timeout: How long ranks wait for each other.
 
     Raises:
+        RankLostError: If another rank dies or does not answer.
         LockHeldError: If another process writes the same folder.
         ValueError: If an unfinished run has other parameters.
     """
     data = data.of(recipe.mix)
-    shards, config = open_pairs(data.train, data.index), models.read_architecture(cell.architecture)
+    shards, config = (
+        open_pairs(data.train, data.index, data.network, progress),
+        models.read_architecture(cell.architecture),
+    )
     teachers = _teachers(cell, recipe, data, shards)
     inputs = _inputs(cell, recipe, data, config, shards, teachers)
     folder, work = out / cell.name, work_folder(runs, out, cell.name)
     if digest_of(folder) == inputs.digest:
         return folder
-    with joined() as ranks, sole_writer(folder) if ranks.first else nullcontext():
+    with joined(ranks_timeout) as ranks, sole_writer(folder) if ranks.first else nullcontext():
         task, pairs = _task(cell, recipe, config, teachers).to(ranks.device), _pairs(data, shards, config, teachers)
         origin = Origin(len(pairs), shards.name, list(teachers.refs))
         run = start(cell, recipe, data, inputs, origin, work, task, ranks, fork=fork)
@@ -188,7 +202,7 @@ def _measure(
     task: DistillationTask, data: Data, config: Mapping, teachers: Teachers, ranks: Ranks, recipe: Recipe
 ) -> Measure:
     """What is measured while training; the first teacher is asked only where something is."""
-    held_out = _pairs(data, open_pairs(data.val, data.index), config, Teachers(()))
+    held_out = _pairs(data, open_pairs(data.val, data.index, data.network), config, Teachers(()))
     watched = bool(recipe.monitor_every) and ranks.first
     first = teachers.infos[0].name if teachers.infos else None
     return Measure(

@@ -2,7 +2,7 @@
 
 import json
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -13,6 +13,8 @@ from kd_distill.ledger import BadSampleError, Cause, Entry
 from kd_distill.sources import IndexedPairs
 
 IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp")
+MANIFEST = "_stats.json"
+OPTIONS = "shards"  # of the index
 BLOCK = 512  # of a tar
 
 
@@ -33,14 +35,19 @@ class PairShards(IndexedPairs):
     def __init__(self, folder: Path, home: Path | None = None) -> None:
         self.folder = folder
         self.shards = sorted(folder.glob("*.tar"))
-        manifests = sorted(folder.glob("*_stats.json"))
+        manifests = sorted(folder.glob(f"*{MANIFEST}"))
         if not self.shards:
             raise FileNotFoundError(f"Expected webdataset shards (*.tar) in {folder}, found none.")
         index = open_index(
             home or folder.with_name(folder.name + ".index"),
             states(self.shards + manifests, folder),
-            "shards",
-            lambda: _rows_of(self.shards, _expected(manifests)),
+            OPTIONS,
+            lambda: rows_of(
+                [shard.name for shard in self.shards],
+                (_local_contents(shard) for shard in self.shards),
+                expected_of((m.name, m.read_bytes()) for m in manifests),
+                str(folder),
+            ),
         )
         super().__init__(str(folder), index)
 
@@ -63,41 +70,52 @@ class PairShards(IndexedPairs):
         return self.shards[self.index.places[index]["file"]].name
 
 
-def _expected(manifests: list[Path]) -> dict[str, int]:
-    """Pairs that each shard must hold, by the shard's name."""
-    counts = {m.name.removesuffix("_stats.json") + ".tar": json.loads(m.read_text())["successes"] for m in manifests}
-    return {name: int(count) for name, count in counts.items()}
+def expected_of(manifests: Iterable[tuple[str, bytes]]) -> dict[str, int]:
+    """Pairs that each shard must hold, by the shard's name, from names and contents of img2dataset's manifests."""
+    return {name.removesuffix(MANIFEST) + ".tar": int(json.loads(text)["successes"]) for name, text in manifests}
 
 
-def _rows_of(shards: list[Path], expected: dict[str, int]) -> Iterator[Row | Entry]:
-    """Pairs and ledger entries of all shards; the two together are as many as the manifests say."""
-    for number, shard in enumerate(shards):
-        contents = _contents(shard)
-        rows = [*contents.unusable, *_rows_of_one(number, shard.name, contents)]
+def rows_of(
+    shards: Sequence[str], walked: Iterable["Contents"], expected: Mapping[str, int], place: str
+) -> Iterator[Row | Entry]:
+    """Pairs and ledger entries of all shards; the two together are as many as the manifests say.
+
+    Args:
+        shards: Their names, in order.
+        walked: What is in each of them.
+        expected: Pairs that a shard must hold, for those that have a manifest.
+        place: Where the shards are, for messages.
+
+    Raises:
+        ValueError: See `PairShards`.
+    """
+    for number, (shard, contents) in enumerate(zip(shards, walked, strict=True)):
+        rows = [*contents.unusable, *_rows_of_one(number, shard, contents)]
         yield from rows
-        yield from _lost(shard, len(rows), expected.get(shard.name), contents.cut)
-    for name in sorted(expected.keys() - {s.name for s in shards}):
+        yield from _lost(shard, len(rows), expected.get(shard), contents.cut, place)
+    for name in sorted(expected.keys() - set(shards)):
         for _ in range(expected[name]):
             yield Entry(name, "", Cause.LOST, "the shard is missing")
 
 
-def _lost(shard: Path, found: int, expected: int | None, cut: str | None) -> Iterator[Entry]:
+def _lost(shard: str, found: int, expected: int | None, cut: str | None, place: str) -> Iterator[Entry]:
+    manifest = shard.removesuffix(".tar") + MANIFEST
     if expected is None:
         if cut:
             raise ValueError(
-                f"{shard}: {cut}, and no {shard.stem}_stats.json says how many pairs it should hold (found {found}). "
+                f"{place}/{shard}: {cut}, and no {manifest} says how many pairs it should hold (found {found}). "
                 "Write it again, or remove it."
             )
         return
     if found > expected:
-        raise ValueError(f"{shard}: expected {expected} pairs ({shard.stem}_stats.json), found {found}.")
+        raise ValueError(f"{place}/{shard}: expected {expected} pairs ({manifest}), found {found}.")
     cause = Cause.TRUNCATED_TAR if cut else Cause.LOST
     for _ in range(expected - found):
-        yield Entry(shard.name, "", cause, cut or f"expected {expected} pairs, found {found}")
+        yield Entry(shard, "", cause, cut or f"expected {expected} pairs, found {found}")
 
 
 @dataclass
-class _Contents:
+class Contents:
     """What one walk over a shard finds."""
 
     images: dict[str, tuple[int, int]] = field(default_factory=dict)  # key: (offset, size)
@@ -106,7 +124,7 @@ class _Contents:
     cut: str | None = None  # how the shard ends too early
 
 
-def _rows_of_one(number: int, shard: str, contents: _Contents) -> Iterator[Row | Entry]:
+def _rows_of_one(number: int, shard: str, contents: Contents) -> Iterator[Row | Entry]:
     images, captions = contents.images, contents.captions
     for key in sorted(images.keys() | captions.keys()):
         if key not in images or key not in captions:
@@ -120,22 +138,27 @@ def _rows_of_one(number: int, shard: str, contents: _Contents) -> Iterator[Row |
             yield Entry(shard, key, bad.cause, bad.detail)
 
 
-def _contents(shard: Path) -> _Contents:
-    contents, length, end = _Contents(), shard.stat().st_size, 0
+def _local_contents(shard: Path) -> Contents:
     with shard.open("rb") as file:
-        try:
-            with tarfile.open(fileobj=file, mode="r:") as tar:
-                for member in tar:
-                    end = member.offset_data + member.size
-                    if member.isfile() and end <= length:
-                        _note(contents, shard.name, member, file)
-                contents.cut = _end(file, tar.offset)
-        except tarfile.TarError as error:
-            contents.cut = f"{error} (after byte {min(end, length)} of {length})"
+        return contents_of(shard.name, file, shard.stat().st_size)
+
+
+def contents_of(shard: str, file: BinaryIO, length: int) -> Contents:
+    """Walk over one shard of `length` bytes."""
+    contents, end = Contents(), 0
+    try:
+        with tarfile.open(fileobj=file, mode="r:") as tar:
+            for member in tar:
+                end = member.offset_data + member.size
+                if member.isfile() and end <= length:
+                    _note(contents, shard, member, file)
+            contents.cut = _end(file, tar.offset)
+    except tarfile.TarError as error:
+        contents.cut = f"{error} (after byte {min(end, length)} of {length})"
     return contents
 
 
-def _note(contents: _Contents, shard: str, member: tarfile.TarInfo, file: BinaryIO) -> None:
+def _note(contents: Contents, shard: str, member: tarfile.TarInfo, file: BinaryIO) -> None:
     name = PurePosixPath(member.name)
     key = str(name.with_name(name.name.partition(".")[0])) if name.name.partition(".")[0] else member.name
     suffix = name.name.partition(".")[2].lower()

@@ -208,13 +208,13 @@ def held_out_targets(data: Data, ref: Mapping[str, str]) -> Float[Tensor, "n d"]
     except FileNotFoundError as error:
         log.warning("No cosine and CKA to the teacher during training: %s", error)
         return None
-    pairs = _seen_by(live, data, open_pairs(data.val, data.index))
+    pairs = _seen_by(live, data, open_pairs(data.val, data.index, data.network))
     return torch.cat([live.images(batch.images)[0] for batch in pairs.in_order(BATCH, None)])
 
 
 def _seen_by(live: LiveTeacher, data: Data, source: Source | None = None) -> Pairs:
     """Pairs, those of the training where no others are given, as a teacher wants them."""
-    return pairs_of(data, source or open_pairs(data.train, data.index), *live.look)
+    return pairs_of(data, source or open_pairs(data.train, data.index, data.network), *live.look)
 
 
 def pairs_of(data: Data, source: Source, preprocessing: Preprocessing, tokenize: Tokenizer, **more: Any) -> Pairs:

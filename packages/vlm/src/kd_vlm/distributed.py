@@ -15,6 +15,10 @@ TIMEOUT = timedelta(minutes=10)
 CPU = torch.device("cpu")
 
 
+class RankLostError(ConnectionError):
+    """Another process is gone or does not answer (exit code 75: run again)."""
+
+
 @dataclass(frozen=True)
 class Ranks:
     """This process among those that train together; alone by default."""
@@ -55,13 +59,16 @@ class Ranks:
 
 
 @contextmanager
-def joined(*, deepspeed: bool = False) -> Iterator[Ranks]:
+def joined(*, deepspeed: bool = False, timeout: timedelta = TIMEOUT) -> Iterator[Ranks]:
     """The ranks that torchrun started (gloo on CPU, nccl on GPU), or this process alone.
 
     Args:
         deepspeed: Whether DeepSpeed is to use the same process group; one process alone does without.
+        timeout: How long one rank waits for the others. One that dies is noticed at once where its machine can still
+            say so; of a machine that is cut off nothing is heard, and only this ends the waiting.
 
     Raises:
+        RankLostError: If another rank dies or does not answer.
         ValueError: If DeepSpeed is asked for and cannot be had.
     """
     cuda = torch.cuda.is_available()
@@ -79,12 +86,28 @@ def joined(*, deepspeed: bool = False) -> Iterator[Ranks]:
             )
         yield Ranks(device=device)
         return
-    backend = "nccl" if cuda else "gloo"
-    if not dist.is_initialized():
-        dist.init_process_group(backend, timeout=TIMEOUT)
-        atexit.register(dist.destroy_process_group)  # one group for all runs of a process
-    if deepspeed:
-        from kd_vlm.zero import join
+    with _losses_told(int(os.environ.get("RANK", "0"))):
+        backend = "nccl" if cuda else "gloo"
+        if not dist.is_initialized():
+            dist.init_process_group(backend, timeout=timeout)
+            atexit.register(dist.destroy_process_group)  # one group for all runs of a process
+        if deepspeed:
+            from kd_vlm.zero import join
 
-        join(backend)
-    yield Ranks(dist.get_rank(), world, device)
+            join(backend)
+        yield Ranks(dist.get_rank(), world, device)
+
+
+@contextmanager
+def _losses_told(rank: int) -> Iterator[None]:
+    """Gloo's and nccl's errors as one that says what to do."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, dist.DistError) and "gloo" not in str(error):
+            raise
+        raise RankLostError(
+            f"Rank {rank} has lost another rank: its process or machine is gone, or does not answer. Its own log says "
+            "why, if it could. Start the same command on all machines again; it goes on from the last checkpoint.\n"
+            f"({str(error).splitlines()[0]:.200})"
+        ) from error

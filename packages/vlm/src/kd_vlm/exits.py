@@ -8,6 +8,7 @@ FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 def exit_code(error: Exception) -> int | None:
     """The exit code of an expected failure; None for a bug, which shows its traceback and exits with 1."""
     from kd_vlm.checkpoint import StorageError
+    from kd_vlm.distributed import RankLostError
     from kd_vlm.lock import LockHeldError
     from kd_vlm.shipping import UnreachableError
     from kd_vlm.signals import Stopped
@@ -22,7 +23,7 @@ def exit_code(error: Exception) -> int | None:
         (StorageError, 6),
         (IntegrityError, 5),
         (FloatingPointError, 4),
-        (UnreachableError, 75),
+        ((UnreachableError, RankLostError), 75),
         ((ValueError, FileNotFoundError), 2),
     )
     return next((code for kind, code in codes if isinstance(error, kind)), None)  # type: ignore[arg-type]
