@@ -10,7 +10,7 @@ USERS = {
     "database.py": ("distill", "vlm", "evalsuite", "analysis"),
     "journal.py": ("distill", "vlm"),
     "shipping.py": ("distill", "vlm"),
-    "durable.py": ("distill", "vlm", "analysis"),
+    "durable.py": ("distill", "vlm", "evalsuite", "analysis"),
     "lock.py": ("distill", "vlm"),
     "signals.py": ("distill", "vlm"),
     "parent.py": ("distill", "vlm", "evalsuite", "analysis"),

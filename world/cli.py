@@ -1,6 +1,5 @@
 """`python -m world`: generate the world."""
 
-import errno
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,6 +7,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from contract.shared.durable import storage_trouble
 from contract.shared.lock import LockHeldError
 from contract.shared.params import ParamsError, load_section
 from contract.shared.parent import end_with_dvc
@@ -56,21 +56,15 @@ def main(
     except KeyboardInterrupt:
         console.print(f"Interrupted. {out} is as it was; run again to start over.", style="red", highlight=False)
         raise typer.Exit(130) from None
-    except (LockHeldError, OSError) as error:
-        code = _known(error)
-        if code is None:
+    except LockHeldError as error:
+        console.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(7) from None
+    except OSError as error:
+        if (said := storage_trouble(error)) is None:
             raise
-        console.print(f"{error}. {out} is as it was.", style="red", markup=False, highlight=False, soft_wrap=True)
-        raise typer.Exit(code) from None
+        console.print(said, style="red", markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(6) from None
     typer.echo(out)
-
-
-def _known(error: Exception) -> int | None:
-    """The exit code of contract/README.md: 7 another process writes there, 6 there is no room."""
-    if isinstance(error, LockHeldError):
-        return 7
-    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    return 6 if full else None
 
 
 def _build(section: "WorldParams", out: Path, parts: int, console: Console) -> None:

@@ -1,6 +1,5 @@
 """What the commands share: options, the section of params.yaml, and errors as exit codes."""
 
-import errno
 import functools
 import tempfile
 from collections.abc import Callable
@@ -13,7 +12,6 @@ if TYPE_CHECKING:
     from kd_analysis.config import AnalysisParams
 
 PARAMS = Path("params.yaml")
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 Params = Annotated[Path, typer.Option("--params", help="YAML file with a section `analysis`.")]
 Overrides = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change one parameter, e.g. --set tap=embed.")
@@ -32,6 +30,7 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> None:
+        from kd_analysis.durable import storage_trouble
         from kd_analysis.parent import end_with_dvc
         from kd_analysis.tracking import IntegrityError
 
@@ -46,12 +45,12 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
             _fail(f"{error}. Install what this command needs: pip install 'kd-analysis[features,vlm,mlflow]'.", 2)
         except (ValueError, FileNotFoundError) as error:  # ParamsError, InputError and ImageError are ValueErrors
             _fail(error, 2)
-        except OSError as error:
-            if error.errno not in FULL:
-                raise
-            _fail(f"{error.filename}: {error.strerror}. What stood there stands; make room and run it again.", 6)
         except KeyboardInterrupt:
             _fail("Interrupted. Nothing is half written in the report; run the same command again.", 130)
+        except Exception as error:  # MLflow has its own kinds for a full disk
+            if (said := storage_trouble(error)) is None:
+                raise
+            _fail(said, 6)
 
     return run
 

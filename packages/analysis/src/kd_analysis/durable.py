@@ -3,11 +3,41 @@
 What is written is synced before its name is: a name that lasted never leads to content that did not.
 """
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM)
+WORDS = (  # of SQLite, safetensors and shutil, which lose the number
+    *("database or disk is full", "No space left on device", "File too large", "Disk quota exceeded"),
+    *("os error 28", "os error 27", "os error 122"),
+)
+
+
+def storage_trouble(error: BaseException) -> str | None:
+    """What to say where `error`, or what led to it, is a disk without room or a place that is not ours to write.
+
+    Names the file if it is known, and says what to do. None for all other errors.
+    """
+    chain: list[BaseException] = []
+    while error is not None and error not in chain:
+        chain.append(error)
+        error = error.__cause__ or error.__context__  # type: ignore[assignment]
+    full = any(_says_full(one) for one in chain)
+    if not full and not any(isinstance(one, OSError) and one.errno in CLOSED for one in chain):
+        return None
+    files = [str(one.filename) for one in chain if isinstance(one, OSError) and one.filename]
+    place = f"{files[0]}: " if files and files[0] not in str(chain[0]) else ""
+    advice = "make room" if full else "name a place that you may write"
+    return f"{place}{chain[0]}. What stood there before stands; {advice} and run the same command again."
+
+
+def _says_full(error: BaseException) -> bool:
+    return getattr(error, "errno", None) in FULL or any(word in str(error) for word in WORDS)
 
 
 def write_whole(file: Path, content: bytes) -> None:

@@ -21,7 +21,7 @@ class Bars(Protocol):
 @contextmanager
 def errors(*, requeue: bool = False) -> Iterator[None]:
     """Exceptions to one message and the exit code of contract/README.md; with `requeue`, 75 in the place of 143."""
-    from kd_distill.exits import REQUEUE, STOPPED, exit_code
+    from kd_distill.exits import REQUEUE, STOPPED, exit_code, message
     from kd_distill.parent import end_with_dvc
 
     end_with_dvc()
@@ -32,7 +32,7 @@ def errors(*, requeue: bool = False) -> Iterator[None]:
     except Exception as error:
         if (code := exit_code(error)) is None:
             raise
-        typer.echo(str(error), err=True)
+        typer.echo(message(error, code), err=True)
         raise typer.Exit(REQUEUE if requeue and code == STOPPED else code) from None
 
 

@@ -1,9 +1,6 @@
 """What an exception means to whoever called the command (contract/README.md, "Exit codes")."""
 
-import errno
-
 STOPPED, REQUEUE = 143, 75
-FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
 
 def exit_code(error: Exception) -> int | None:
@@ -11,6 +8,7 @@ def exit_code(error: Exception) -> int | None:
     from kd_distill.ahead import StalledError
     from kd_distill.checkpoint import StorageError
     from kd_distill.distributed import RankLostError
+    from kd_distill.durable import storage_trouble
     from kd_distill.ledger import TooManyBadError
     from kd_distill.lock import LockHeldError
     from kd_distill.remote import UnreachableStoreError
@@ -20,8 +18,6 @@ def exit_code(error: Exception) -> int | None:
 
     if isinstance(error, Stopped):
         return error.exit_code
-    if isinstance(error, OSError) and error.errno in FULL:
-        return 6
     codes = (
         (LockHeldError, 7),
         (StorageError, 6),
@@ -31,4 +27,14 @@ def exit_code(error: Exception) -> int | None:
         ((UnreachableError, StalledError, RankLostError, UnreachableStoreError), REQUEUE),
         ((ValueError, FileNotFoundError), 2),
     )
-    return next((code for kind, code in codes if isinstance(error, kind)), None)  # type: ignore[arg-type]
+    known = next((code for kind, code in codes if isinstance(error, kind)), None)
+    return 6 if known in (None, 2, 75) and storage_trouble(error) else known
+
+
+def message(error: Exception, code: int) -> str:
+    """What is said of it."""
+    from kd_distill.checkpoint import StorageError
+    from kd_distill.durable import storage_trouble
+
+    said = storage_trouble(error) if code == 6 and not isinstance(error, StorageError) else None
+    return said or str(error)

@@ -1,12 +1,13 @@
 """Options and errors that the commands share."""
 
-import errno
 import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from kd_evalsuite.durable import storage_trouble
 
 Params = Annotated[Path, typer.Option("--params", help="YAML file with a section `evalsuite`.")]
 Overrides = Annotated[
@@ -23,7 +24,6 @@ EXTRAS = {  # module -> the extra that brings it
     "torch": "torch", "transformers": "torch", "timm": "torch", "safetensors": "torch", "open_clip": "clip",
     "mlflow": "mlflow", "httpx": "api", "tenacity": "api", "huggingface_hub": "hub",
 }  # fmt: skip
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def guarded(command: Callable[..., None]) -> Callable[..., None]:
@@ -57,7 +57,7 @@ def _code(error: Exception) -> int | None:
     for kind, code in codes.items():
         if isinstance(error, kind):
             return code
-    if isinstance(error, OSError) and error.errno in FULL:
+    if storage_trouble(error):
         return 6
     if isinstance(error, ModuleNotFoundError):
         return None if (error.name or "").split(".")[0] == "kd_evalsuite" else 2
@@ -68,11 +68,7 @@ def _said(error: Exception) -> str:
     if isinstance(error, ModuleNotFoundError):
         extra = EXTRAS.get((error.name or "").split(".")[0])
         return f"{error}. Install what this command needs: pip install 'kd-evalsuite[{extra or 'torch,clip,mlflow'}]'."
-    if isinstance(error, OSError) and error.errno in FULL:
-        return (
-            f"{error.filename}: {error.strerror}. What was written before is kept; make room and run the same command."
-        )
-    return str(error)
+    return storage_trouble(error) or str(error)
 
 
 def fail(error: object, code: int) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from kd_evalsuite import durable
 from kd_evalsuite.items import DataError
 from kd_evalsuite.records import Failure, Manifest, Prediction
 
@@ -212,9 +213,4 @@ def dump(value: object, indent: int | None = 1) -> str:
 
 def write_whole(path: Path, text: str) -> None:
     """Write a file so that it is on the disk whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
-    with part.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    part.replace(path)
+    durable.write_whole(path, text.encode())

@@ -24,7 +24,7 @@ Runs = Annotated[Path, typer.Option(help="Folder for checkpoints of unfinished r
 @contextmanager
 def errors() -> Iterator[None]:
     """Exceptions to one message and the exit code of contract/README.md."""
-    from kd_vlm.exits import exit_code
+    from kd_vlm.exits import exit_code, message
     from kd_vlm.parent import end_with_dvc
 
     end_with_dvc()
@@ -35,7 +35,7 @@ def errors() -> Iterator[None]:
     except Exception as error:
         if (code := exit_code(error)) is None:
             raise
-        typer.echo(str(error), err=True)
+        typer.echo(message(error, code), err=True)
         raise typer.Exit(code) from None
 
 

@@ -1,14 +1,11 @@
 """What an exception means to whoever called the command (contract/README.md, "Exit codes")."""
 
-import errno
-
-FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
-
 
 def exit_code(error: Exception) -> int | None:
     """The exit code of an expected failure; None for a bug, which shows its traceback and exits with 1."""
     from kd_vlm.checkpoint import StorageError
     from kd_vlm.distributed import RankLostError
+    from kd_vlm.durable import storage_trouble
     from kd_vlm.lock import LockHeldError
     from kd_vlm.shipping import UnreachableError
     from kd_vlm.signals import Stopped
@@ -16,8 +13,6 @@ def exit_code(error: Exception) -> int | None:
 
     if isinstance(error, Stopped):
         return error.exit_code
-    if isinstance(error, OSError) and error.errno in FULL:
-        return 6
     codes = (
         (LockHeldError, 7),
         (StorageError, 6),
@@ -26,4 +21,14 @@ def exit_code(error: Exception) -> int | None:
         ((UnreachableError, RankLostError), 75),
         ((ValueError, FileNotFoundError), 2),
     )
-    return next((code for kind, code in codes if isinstance(error, kind)), None)  # type: ignore[arg-type]
+    known = next((code for kind, code in codes if isinstance(error, kind)), None)
+    return 6 if known in (None, 2, 75) and storage_trouble(error) else known
+
+
+def message(error: Exception, code: int) -> str:
+    """What is said of it."""
+    from kd_vlm.checkpoint import StorageError
+    from kd_vlm.durable import storage_trouble
+
+    said = storage_trouble(error) if code == 6 and not isinstance(error, StorageError) else None
+    return said or str(error)
