@@ -1,4 +1,4 @@
-"""`make plan STUDY=paper`: the cells of a study, which are done, and what the others cost. Touches no data.
+"""`make plan STUDY=paper`: which data and cells of a study are there, and what the other cells cost. Touches no data.
 
 GPU hours are operations over (peak x share used). A distilled pair costs the student's step and, where its teacher runs
 live, the teacher's forward pass. A conversation of T tokens costs the tower's forward pass, 4 N T operations for a
@@ -14,6 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
+
+from pipeline.data.board import gigabytes
+from pipeline.data.manifest import read_manifest
+from pipeline.data.spec import DataFile, read_spec
+from pipeline.data.state import state_of
 
 ROOT = Path(__file__).resolve().parent.parent
 WEIGHT = 4  # bytes
@@ -142,6 +147,24 @@ def show(cells: list[Planned], gpu: Any) -> None:
         print(f"{len(left)} of {of} {kind}s to run: {total:,.0f} {gpu['name']} hours, {disk:,.0f} GB")
 
 
+def show_data(spec: DataFile) -> None:
+    """A line a data set, from its manifest alone, then what brings the others."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("data", box=None)
+    table.add_column("", no_wrap=True)
+    table.add_column("GB", justify="right")
+    table.add_column("needed for", overflow="fold")
+    states = {name: state_of(spec, name) for name in spec.datasets}
+    for name, dataset in spec.datasets.items():
+        manifest = read_manifest(spec.manifest(name))
+        table.add_row(states[name], name, gigabytes(manifest["bytes"]) if manifest else "", dataset.needed_for)
+    Console().print(table)
+    verified = sum(state == "verified" for state in states.values())
+    print(f"{verified} of {len(states)} data sets verified; python -m pipeline.data list, check, fetch\n")
+
+
 def main() -> int:
     """Read the study, refuse contradictions, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -157,6 +180,8 @@ def main() -> int:
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
+    if (data := study / "data.yaml").is_file():
+        show_data(read_spec(data))
     show(cells, read(study / "costs.yaml")["gpu"])
     return 0
 

@@ -18,6 +18,7 @@ from pipeline.data.download import client
 from pipeline.data.errors import DataError, StoppedError
 from pipeline.data.manifest import read_manifest
 from pipeline.data.spec import DataFile, read_spec
+from pipeline.data.state import state_of
 
 app = typer.Typer(rich_markup_mode="rich", no_args_is_help=True, add_completion=False, help=__doc__)
 
@@ -52,16 +53,6 @@ def list_command(data: Spec = PAPER, overrides: Overrides = []) -> None:  # noqa
             size = gigabytes(manifest["bytes"]) if manifest else ""
             table.add_row(name, state_of(spec, name), size, held, dataset.licence)
         Console().print(table)
-
-
-def state_of(spec: DataFile, name: str) -> str:
-    """In a word; from the manifest and whether the folder exists."""
-    there = spec.folder(name).is_dir()
-    if spec.manifest(name).is_file():
-        return "verified" if there else "elsewhere"  # verified on another machine
-    if there:
-        return "unverified"
-    return "by hand" if all(source.hand for source in spec.datasets[name].sources) else "to fetch"
 
 
 @app.command("check")
