@@ -1,54 +1,29 @@
 """The plan of the paper's study: cells are the paper's rows, costs follow their formula, contradictions are refused."""
 
-import csv
 from collections import Counter
 from pathlib import Path
 
 import pytest
-from kd_analysis.data import __file__ as data
 
 from pipeline import plan
+from pipeline.pages import cell_of, paper_rows
 
 ROOT = Path(__file__).resolve().parents[1]
 STUDY = ROOT / "studies" / "paper"
 PARAMS, BUNNY = (plan.read(STUDY / file) for file in ("params.yaml", "bunny/params.yaml"))
 COSTS = plan.read(STUDY / "costs.yaml")
-OURS = {label: name for name, label in PARAMS["analysis"]["names"].items()} | {
-    "Qwen2-0.5B": "Qwen2-0-5B",
-    "SmolLM-360M": "SmolLM-360M",
-    "CLIP-KD-ViT-T": "released",
-}
-RECIPES = {"CLIP-KD": "clip-kd", "MSE": "mse", "ICL": "icl", "KL": "kl"}
-MIXES = {"CC12M": "", "CC12M + Bunny Pretrain": "-bunny", "CC12M + TinyLLaVA Pretrain": "-llava"}
-
-
-def paper_rows(table: str) -> list[dict[str, str]]:
-    rows = csv.DictReader((Path(data).parent / "paper.csv").open())
-    return [row for row in rows if row["table"] == table and row["task"] == "average" and row["framework"]]
-
-
-def cell_of(row: dict[str, str]) -> str:
-    """The name of the VLM that stands for a row of the paper."""
-    recipe = {"TinyLLaVA": "tinyllava-paper", "Bunny": "bunny-paper"}[row["framework"]]
-    if row["teacher"] == "CLIP-KD-ViT-T":
-        encoder = "student-vit-t-16-clip-b16-released"
-    elif not row["student"]:
-        encoder = f"teacher-{OURS[row['teacher']]}"
-    else:
-        loss = RECIPES[row["loss"] or "CLIP-KD"] + MIXES[row["dataset"] or "CC12M"]
-        encoder = f"student-{OURS[row['student']]}-{OURS[row['teacher']]}-{loss}"
-    return f"vlm-{encoder}--{OURS[row['llm']]}--{recipe}"
+OURS = {label: name for name, label in PARAMS["analysis"]["names"].items()}
 
 
 @pytest.mark.parametrize(("table", "rows"), [("Table 1", 24), ("Table 2", 22), ("Table 4", 20), ("Table 5", 6)])
 def test_every_row_of_the_papers_tables_has_its_cell(table, rows):
-    wanted = {cell_of(row) for row in paper_rows(table)}
+    wanted = {cell_of(row, OURS) for row in paper_rows(table)}
     assert len(wanted) == rows
     assert wanted <= set(PARAMS["vlm"]["cells"]) | set(BUNNY["vlm"]["cells"])
 
 
 def test_every_cell_is_of_a_row_or_of_figure_three():
-    rows = {cell_of(row) for table in (1, 2, 4, 5) for row in paper_rows(f"Table {table}")}
+    rows = {cell_of(row, OURS) for table in (1, 2, 4, 5) for row in paper_rows(f"Table {table}")}
     others = (set(PARAMS["vlm"]["cells"]) | set(BUNNY["vlm"]["cells"])) - rows
     assert Counter("clip-kd-96" in name for name in others) == {True: 24}
 

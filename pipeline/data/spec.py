@@ -105,6 +105,7 @@ class Dataset(Params):
     what: str
     licence: str
     needed_for: str = ""
+    gigabytes: float | None = Field(None, gt=0, description="About how large it is, for planning.")
     sources: tuple[Source, ...] = Field(min_length=1)
     holds: Holds
     at: Path | None = Field(None, description="An existing folder: it is linked, verified and never written to.")
