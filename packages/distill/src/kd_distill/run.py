@@ -33,7 +33,7 @@ from kd_distill.session import Origin, digest_of, start, work_folder
 from kd_distill.sources import Source
 from kd_distill.state import TrainingState
 from kd_distill.task import DistillationTask
-from kd_distill.teaching import Progress, cache_folder, held_out_targets, make_cache, open_teachers, pairs_of
+from kd_distill.teaching import Progress, Reading, cache_folder, held_out_targets, make_cache, open_teachers, pairs_of
 from kd_distill.towers import patch_grid
 from kd_distill.tracking import resolve
 from kd_distill.train import train
@@ -109,16 +109,14 @@ def train_cell(
 
 
 def _teachers(cell: Cell, recipe: Recipe, data: Data, shards: Source) -> Teachers:
-    return open_teachers(
-        data,
-        {name: recipe.mode_of(name) for name in cell.teachers},
-        shards.digest,
+    reading = Reading(
         text=TEACHER_TERMS & TEXT_TERMS & recipe.weights(patches=False).keys(),
         patches=PATCH_TERMS & recipe.weights(patches=False).keys(),
         patches_if_live=bool(PATCH_TERMS & recipe.weights(patches=True).keys()),
         patch_layer=recipe.patch_layer,
-        precision=recipe.precision,
     )
+    modes = {name: recipe.mode_of(name) for name in cell.teachers}
+    return open_teachers(data, modes, shards.digest, reading, recipe.precision)
 
 
 def _stream(task: DistillationTask, pairs: Pairs, teachers: Teachers, recipe: Recipe) -> Stream:

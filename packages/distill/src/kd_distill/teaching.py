@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -136,16 +137,39 @@ def _compare(cache: TeacherCache, live: LiveTeacher, pairs: Pairs, index: int, v
             )
 
 
+@dataclass(frozen=True)
+class Reading:
+    """What a student's losses read of its teachers.
+
+    Attributes:
+        text: The terms that read captions.
+        patches: The terms that read patch tokens.
+        patches_if_live: Whether live teachers give patch tokens.
+        patch_layer: Where those are read.
+    """
+
+    text: Collection[str]
+    patches: Collection[str]
+    patches_if_live: bool
+    patch_layer: PatchLayer
+
+    def refuse_less(self, name: str, cache: TeacherCache) -> None:
+        """Raise ValueError if the cache of teacher `name` lacks what a term reads."""
+        if self.text and not cache.has_text:
+            raise ValueError(
+                f"The losses {sorted(self.text)} compare captions; the cache of {name} holds images only. "
+                "Import it with --text, or use fd_image."
+            )
+        if self.patches and cache.info.patch_layer != self.patch_layer:
+            raise ValueError(
+                f"The losses {sorted(self.patches)} read patch tokens of the layer {self.patch_layer}; the cache of "
+                f"{name} has {cache.info.patch_layer or 'none'}. Make it with "
+                f"`distill cache --patches {self.patch_layer} --replace`."
+            )
+
+
 def open_teachers(
-    data: Data,
-    modes: Mapping[str, str],
-    digest: str,
-    *,
-    text: Collection[str],
-    patches: Collection[str],
-    patches_if_live: bool,
-    patch_layer: PatchLayer,
-    precision: Precision,
+    data: Data, modes: Mapping[str, str], digest: str, reading: Reading, precision: Precision
 ) -> Teachers:
     """The teachers of a student.
 
@@ -153,50 +177,27 @@ def open_teachers(
         data: Where caches are, and how pairs are seen.
         modes: Of each teacher, in their order, `cached` or `online`.
         digest: Of the pairs.
-        text: Loss terms that read the teachers' captions.
-        patches: Loss terms that read their patch tokens.
-        patches_if_live: Whether live teachers give patch tokens.
-        patch_layer: Where those are read.
+        reading: What is read of them.
         precision: Of live teachers.
 
     Raises:
         FileNotFoundError: If there is no cache, or no such teacher.
         ValueError: If a cache is of something else, or lacks what a term reads.
     """
-    expected = {
-        "data_digest": digest,
-        "views": data.views,
-        "crop_area": data.crop_area,
-        "crop_seed": CROP_SEED,
-    }
+    expected = {"data_digest": digest, "views": data.views, "crop_area": data.crop_area, "crop_seed": CROP_SEED}
+    patches = reading.patch_layer if reading.patches_if_live else None
     members: list[TeacherCache | LiveTeacher] = []
     for name, mode in modes.items():
         if mode == "online":
             model = resolve(f"models:/{name}@candidate")
             doctor.vouch(name, model.path)
-            members.append(
-                LiveTeacher.load(
-                    model,
-                    device=torch.device("cpu"),
-                    precision=precision,
-                    patches=patch_layer if patches_if_live else None,
-                )
-            )
+            members.append(LiveTeacher.load(model, device=torch.device("cpu"), precision=precision, patches=patches))
             continue
         cache = TeacherCache(cache_folder(data, name))
         if cache.info.teacher["name"] != name:
             raise ValueError(f"Expected a cache of {name}, found one of {cache.info.teacher['name']}.")
         cache.info.refuse_other(expected)
-        if text and not cache.has_text:
-            raise ValueError(
-                f"The losses {sorted(text)} compare captions; the cache of {name} holds images only. "
-                "Import it with --text, or use fd_image."
-            )
-        if patches and cache.info.patch_layer != patch_layer:
-            raise ValueError(
-                f"The losses {sorted(patches)} read patch tokens of the layer {patch_layer}; the cache of {name} has "
-                f"{cache.info.patch_layer or 'none'}. Make it with `distill cache --patches {patch_layer} --replace`."
-            )
+        reading.refuse_less(name, cache)
         members.append(cache)
     return Teachers(members)
 
