@@ -13,6 +13,7 @@ USERS = {
     "durable.py": ("distill", "vlm", "evalsuite", "analysis"),
     "lock.py": ("distill", "vlm"),
     "signals.py": ("distill", "vlm"),
+    "vision_cache.py": ("vlm", "analysis"),
     "parent.py": ("distill", "vlm", "evalsuite", "analysis"),
 }
 

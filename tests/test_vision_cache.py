@@ -1,11 +1,23 @@
-"""A cache of visual tokens that one package wrote is read by the other."""
+"""A cache of visual tokens that one package wrote is read by the others."""
 
 import hashlib
+import json
 
 import numpy as np
+import pytest
 import torch
+from kd_analysis import vlms
+from kd_analysis.cli import app
 from kd_evalsuite.models.vision_cache import VisionCache as Evaluation
+from kd_vlm.assembly import assemble, save_vlm
+from kd_vlm.encoder import load_encoder
+from kd_vlm.features import cache_features
+from kd_vlm.lm import build_model, train_tokenizer
 from kd_vlm.vision_cache import VisionCache as Training
+from PIL import Image
+from typer.testing import CliRunner
+
+from packages.vlm.tests.conftest import RESNET, VIT, texts, write_encoder
 
 ABOUT = {"tower_sha256": "0" * 64, "preprocessing": {"size": {"height": 8}}, "feature": {"kind": "clip", "layer": -2}}
 DIGESTS = [hashlib.sha256(bytes([k])).hexdigest() for k in range(3)]
@@ -33,3 +45,90 @@ def test_training_reads_what_evaluation_wrote_into_the_same_folder(tmp_path):
     assert not read.missing(DIGESTS)
     assert [len(shard.tokens) for shard in read.shards] == [1, 1, 1]
     assert np.array_equal(np.concatenate([shard.tokens for shard in read.shards]), TOKENS)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """Two encoders, a VLM of each (a Llava and a FastVLM), and twelve pictures."""
+    root = tmp_path_factory.mktemp("models")
+    tokenizer = train_tokenizer(texts(), vocab_size=400)
+    shape = {"width": 32, "layers": 1, "heads": 2, "kv_heads": 1, "mlp_width": 64, "max_positions": 512}
+    build_model(tokenizer, **shape, generator=torch.Generator().manual_seed(0)).save_pretrained(root / "lm")
+    tokenizer.save_pretrained(root / "lm")
+    encoders = {}
+    for name, vision in (("vlm-a", VIT), ("vlm-b", RESNET)):
+        encoders[name] = load_encoder(write_encoder(root / f"encoder-{name}", vision))
+        save_vlm(assemble(encoders[name], root / "lm", torch.Generator().manual_seed(1)), root / name)
+    rng = np.random.default_rng(0)
+    (root / "images").mkdir()
+    for k in range(12):
+        pixels = rng.integers(0, 255, (6, 6, 3), dtype=np.uint8)
+        Image.fromarray(pixels).resize((48, 48)).save(root / "images" / f"{k:02d}.png")
+    return root, encoders
+
+
+def similarities(root, out, *options):
+    """CKA of the two VLMs at every tap that they have, by tap and estimator."""
+    command = ["cka", "--student", root / "vlm-a", "--teacher", root / "vlm-b", "--images", root / "images"]
+    for tap in ("patch_mean", "patch_tokens", "vlm_mean"):
+        command += ["--tap", tap]
+    done = CliRunner().invoke(app, list(map(str, [*command, "--store", out / "store", "--out", out, *options])))
+    assert done.exit_code == 0, done.output
+    return {(r["tap"], r["estimator"]): r["value"] for r in json.loads((out / "cka.json").read_text())}
+
+
+@pytest.fixture
+def looked(monkeypatch):
+    """How many images towers of kd-analysis see."""
+    seen, read = [], vlms.VlmEncoder.read
+    monkeypatch.setattr(
+        vlms.VlmEncoder, "read", lambda self, images, taps: seen.append(len(images)) or read(self, images, taps)
+    )
+    return seen
+
+
+def trained_on(root, encoders, cache, n):
+    """The caches that trainings on the first `n` pictures leave."""
+    for encoder in encoders.values():
+        paths = sorted((root / "images").iterdir())[:n]
+        cache_features(encoder, paths, root=cache, memory_limit=0, on_batch=lambda n: None)
+
+
+def test_similarities_of_what_training_cached_run_no_tower_and_are_the_same(models, tmp_path, looked):
+    root, encoders = models
+    online = similarities(root, tmp_path / "online")
+    assert sum(looked) == 24
+    assert len(online) == 6
+    looked.clear()
+    trained_on(root, encoders, tmp_path / "vision", 12)
+    cached = similarities(root, tmp_path / "cached", "--feature-cache", tmp_path / "vision")
+    assert looked == []
+    # the same tokens but for sums in batches of another size
+    assert cached == pytest.approx(online, abs=1e-6)
+
+
+def test_only_what_training_lacks_is_computed_and_training_then_has_it(models, tmp_path, looked):
+    root, encoders = models
+    online = similarities(root, tmp_path / "online")
+    trained_on(root, encoders, tmp_path / "vision", 8)
+    looked.clear()
+    assert similarities(root, tmp_path / "a", "--feature-cache", tmp_path / "vision") == pytest.approx(online, abs=1e-6)
+    assert looked == [4, 4]
+    caches = [Training.open(file.parent) for file in (tmp_path / "vision").glob("*/cache.json")]
+    assert [cache.verify() for cache in caches] == [12, 12]
+    looked.clear()
+    similarities(root, tmp_path / "b", "--feature-cache", tmp_path / "vision")
+    assert looked == []
+
+
+def test_a_damaged_shard_is_not_believed(models, tmp_path, looked):
+    root, encoders = models
+    online = similarities(root, tmp_path / "online")
+    trained_on(root, encoders, tmp_path / "vision", 12)
+    for shard in (tmp_path / "vision").glob("*/shard-*.safetensors"):
+        content = bytearray(shard.read_bytes())
+        content[-9] ^= 0x40  # within the tokens; the size stays
+        shard.write_bytes(content)
+    looked.clear()
+    assert similarities(root, tmp_path / "a", "--feature-cache", tmp_path / "vision") == pytest.approx(online, abs=1e-6)
+    assert sum(looked) == 24

@@ -39,6 +39,9 @@ Heads = Annotated[
 ]
 Most = Annotated[int | None, typer.Option("--max-images", min=5, help="Images a task at most.")]
 Store = Annotated[Path | None, typer.Option("--store", help="Where features stand between runs.")]
+FeatureCache = Annotated[
+    Path | None, typer.Option("--feature-cache", help="Visual tokens of VLMs that kd-vlm and kd-evalsuite keep.")
+]
 Device = Annotated[str | None, typer.Option("--device", help="cpu or cuda.")]
 Shard = Annotated[
     str, typer.Option("--shard", metavar="I/N", help="Read every N-th image from the I-th on: one process a shard.")
@@ -61,6 +64,7 @@ def cka(
     max_images: Most = None,
     heads: Heads = [],  # noqa: B006
     store: Store = None,
+    feature_cache: FeatureCache = None,
     device: Device = None,
     params: Params = None,
     out: Out = CKA,
@@ -84,7 +88,7 @@ def cka(
     """
     from kd_analysis import commands_similarity as commands
 
-    section = commands.chosen(load(params, overrides), tap, measure, max_images, store, device)
+    section = commands.chosen(load(params, overrides), tap, measure, max_images, store, device, feature_cache)
     commands.cka(section, student, teacher, out, dry_run, images=images, heads=heads)
 
 
@@ -98,6 +102,7 @@ def features(
     heads: Heads = [],  # noqa: B006
     shard: Shard = "0/1",
     store: Store = None,
+    feature_cache: FeatureCache = None,
     device: Device = None,
     params: Params = None,
     overrides: Overrides = [],  # noqa: B006
@@ -112,7 +117,7 @@ def features(
     """
     from kd_analysis import commands_similarity as commands
 
-    section = commands.chosen(load(params, overrides), tap, [], max_images, store, device)
+    section = commands.chosen(load(params, overrides), tap, [], max_images, store, device, feature_cache)
     commands.features(section, student, teacher, images=images, heads=heads, shard=shard)
 
 

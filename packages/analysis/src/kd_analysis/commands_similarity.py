@@ -21,6 +21,7 @@ def chosen(
     max_images: int | None,
     store: Path | None,
     device: str | None,
+    feature_cache: Path | None = None,
 ) -> AnalysisParams:
     """The parameters with what the options say instead.
 
@@ -36,6 +37,7 @@ def chosen(
         "max_images": max_images or params.max_images,
         "store": store or params.store,
         "device": device or params.device,
+        "feature_cache": feature_cache or params.feature_cache,
     }
     return params.model_copy(update=given)
 
@@ -172,6 +174,7 @@ def cka(
             measures=checked([params.measures] if params.measures == "all" else params.measures),
             heads=named,
             device=params.device,
+            feature_cache=params.feature_cache,
             told=told,
         )
     _show(found.records, params.level)
@@ -224,7 +227,7 @@ def features(
     sources, encoders = sources_of(params, images), _encoders(params, students, teachers)
     pairs, fresh = plan(encoders, folders.architecture)
     named = heads_of(list(encoders.students), heads)
-    library = Library(encoders, fresh, params.seed, Store(params.store), named, params.device)
+    library = Library(encoders, fresh, params.seed, Store(params.store), named, params.device, params.feature_cache)
     for tap in params.taps:
         library.at(tap, pairs)
     with view.counted() as told:

@@ -30,6 +30,9 @@ class AnalysisParams(Params):
     refs: Path = Field(Path("refs"), description="Where references of students and teachers are discovered.")
     pairs: Literal["discovered"] | tuple[PairParams, ...] = "discovered"
     store: Path = Field(Path("runs/features"), description="Features that were read before, for any pair and task.")
+    feature_cache: Path | None = Field(
+        None, description="Folder of visual tokens of VLMs that kd-vlm and kd-evalsuite keep, read and written."
+    )
     device: str = Field("cpu", description="Where encoders run, in torch's words.")
     level: float = Field(0.95, gt=0.5, lt=1, description="Coverage of every interval.")
     n_bootstrap: int = Field(2000, ge=200)

@@ -34,11 +34,13 @@ class Pictures:
     Attributes:
         tasks: For each task the sorted ids of its distinct images: the sha256 of size and pixels.
         rows: For each task how many images were read before duplicates were dropped.
+        files: For each id the sha256 of the encoded images that hold it.
     """
 
     def __init__(self, sources: Mapping[str, Path]) -> None:
         self.tasks: dict[str, tuple[str, ...]] = {}
         self.rows: dict[str, int] = {}
+        self.files: dict[str, set[str]] = {}
         self._sources = sources
         self._at: dict[str, tuple[str, int]] = {}  # id -> task, number within its source
         self._held: dict[str, Image.Image] = {}
@@ -107,10 +109,11 @@ def read_pictures(
 
     def identified(item: Encoded) -> tuple[str, Image.Image | None]:
         data_sha256, one = known.of(item[1])
-        if one is not None:
-            return one, None
-        one, image = _decoded(*item)
-        known.learn(data_sha256, one)
+        image = None
+        if one is None:
+            one, image = _decoded(*item)
+            known.learn(data_sha256, one)
+        pictures.files.setdefault(one, set()).add(data_sha256)
         return one, image
 
     for task, source in sources.items():

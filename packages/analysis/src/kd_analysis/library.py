@@ -3,15 +3,22 @@
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from kd_analysis import folders, tracking
 from kd_analysis.comparing import Pair
+from kd_analysis.folders import is_vlm
 from kd_analysis.heads import read_heads
 from kd_analysis.images import Pictures, read_pictures
 from kd_analysis.similarity import SEEDS, TEACHERS, UNTRAINED
 from kd_analysis.store import Decoded, Shelf, Store
-from kd_analysis.taps import projected
+from kd_analysis.taps import TOKENS, projected
+
+if TYPE_CHECKING:
+    from kd_analysis.features import Encoder
+    from kd_analysis.visual_tokens import VisualTokens
 
 Told = Callable[[str, int, int], None]  # (what, done, total)
 SEPARATOR = "@"  # between an encoder's key and a tap
@@ -41,6 +48,7 @@ class Library:
         store: Of features.
         heads: For a student's name, where its heads are if not in its folder.
         device: Of torch.
+        visual_tokens: Folder of the caches of VLMs' visual tokens that are read and written, if any.
     """
 
     encoders: Encoders
@@ -49,6 +57,7 @@ class Library:
     store: Store
     heads: Mapping[str, Path] = field(default_factory=dict)
     device: str = "cpu"
+    visual_tokens: Path | None = None
     shelves: dict[str, Shelf] = field(default_factory=dict)
 
     def folder(self, key: str) -> Path:
@@ -114,22 +123,46 @@ class Library:
             else features.load(self.folder(key), self.heads.get(key))
             for key in wanted
         }
-        needed = {key: set().union(*taps.values()) for key, taps in wanted.items()}
-        total, done = sum(map(len, needed.values())), 0
+        total, done = sum(len(set().union(*taps.values())) for taps in wanted.values()), 0
 
         def count(more: int) -> None:
             nonlocal done
             done += more
             told("features", done, total)
 
+        caches = self._caches(loaded, pictures)
+        for key, cache in caches.items():
+            taken = set().union(*wanted[key].values())
+            lacking = cache.give(wanted[key], partial(self._keep, caches, key))
+            wanted[key] = lacking | ({TOKENS: rest} if (rest := set().union(*lacking.values())) else {})
+            count(len(taken) - len(rest))
         features.extract(
             loaded,
-            wanted,
-            pictures.stream(set().union(*needed.values())),
-            lambda key, tap, images, rows: self.shelves[f"{key}{SEPARATOR}{tap}"].add(images, rows),
+            {key: taps for key, taps in wanted.items() if taps},
+            pictures.stream(set().union(*(ids for taps in wanted.values() for ids in taps.values()))),
+            partial(self._keep, caches),
             device=self.device,
             on_batch=count,
         )
+
+    def _keep(self, caches: "Mapping[str, VisualTokens]", key: str, tap: str, images: list[str], rows: Any) -> None:
+        if tap == TOKENS:
+            caches[key].take(images, rows)
+        else:
+            self.shelves[f"{key}{SEPARATOR}{tap}"].add(images, rows)
+
+    def _caches(self, loaded: "Mapping[str, Encoder]", pictures: Pictures) -> "dict[str, VisualTokens]":
+        """Of each VLM, its cache of visual tokens."""
+        if self.visual_tokens is None or not any(is_vlm(self.folder(key)) for key in loaded):
+            return {}
+        from kd_analysis.visual_tokens import VisualTokens
+        from kd_analysis.vlms import VlmEncoder
+
+        return {
+            key: VisualTokens(self.visual_tokens, vlm, pictures.files)
+            for key, vlm in loaded.items()
+            if isinstance(vlm, VlmEncoder) and vlm.cacheable
+        }
 
 
 def _digest_of(path: Path) -> str:

@@ -107,6 +107,7 @@ def measure(
     measures: Sequence[str] = (),
     heads: Mapping[str, Path] | None = None,
     device: str = "cpu",
+    feature_cache: Path | None = None,
     told: Told = lambda what, done, total: None,
 ) -> Comparison:
     """Compute and write what `analysis cka` promises.
@@ -118,7 +119,7 @@ def measure(
         kd_analysis.images.ImageError: If a source has no readable images.
     """
     base, fresh = plan(encoders, folders.architecture)
-    library = Library(encoders, fresh, seed, Store(store), heads or {}, device)
+    library = Library(encoders, fresh, seed, Store(store), heads or {}, device, feature_cache)
     at = {tap: library.at(tap, base) for tap in taps}
     pictures = pictures_of(sources, max_images, store, told)
     library.fill(pictures, pictures.ids, told)

@@ -14,6 +14,7 @@ TAPS = ("pooled", "embed", "embed_kd", "patch_mean", "patch_tokens", "vlm_mean",
 LAYER, CLS = "layer:", "@cls"
 GRID = 7  # cells along one edge, so that towers of different grids have the same places
 OF_CLIP = ("pooled", "embed", "patch_mean", "patch_tokens")
+TOKENS = "tokens"  # no tap to compare at: all tokens before a VLM's projector, as a cache keeps them
 OF_VLM = ("patch_mean", "patch_tokens", "vlm_mean", "vlm_tokens")
 
 

@@ -1,6 +1,6 @@
 """Stock transformers VLMs, read before their projector (`patch_*`) and after it (`vlm_*`)."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,20 +9,22 @@ import torch
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoImageProcessor, AutoModelForImageTextToText
 
-from kd_analysis.taps import OF_VLM
+from kd_analysis.taps import OF_VLM, TOKENS
 from kd_analysis.towers import cells
+from kd_analysis.vision_cache import tower_digest
 
 PROJECTOR = "multi_modal_projector"
 
 
 @dataclass(frozen=True)
 class VlmEncoder:
-    """The vision side of a VLM: tower and projector, in eval mode, with its image processor."""
+    """The vision side of a VLM: tower and projector, in eval mode, with its image processor and configuration."""
 
     model: Any
     processor: Any
+    config: Any
 
     @property
     def look(self) -> str:
@@ -43,12 +45,12 @@ class VlmEncoder:
         raise ValueError("Expected an open_clip encoder for a map of layers, got a VLM; take its encoder.")
 
     def read(self, images: Float[Tensor, "b 3 h w"], taps: Collection[str]) -> dict[str, Tensor]:
-        """The features of prepared images: (b, d), or (b, cells, d) at the taps of tokens.
+        """The features of prepared images: (b, d), or (b, cells, d) at the taps of tokens; all tokens at `TOKENS`.
 
         Raises:
             ValueError: For a tap that a VLM does not have.
         """
-        if strange := sorted(set(taps) - set(OF_VLM)):
+        if strange := sorted(set(taps) - {*OF_VLM, TOKENS}):
             raise ValueError(f"Expected a tap of {', '.join(OF_VLM)} for a VLM, got {', '.join(strange)}.")
         seen: dict[str, Tensor] = {}
 
@@ -60,11 +62,45 @@ class VlmEncoder:
             self.model.get_image_features(pixel_values=images)
         finally:
             handle.remove()
-        found = {}
-        for tap in taps:
-            stage, _, what = tap.partition("_")
-            found[tap] = seen[stage].mean(dim=1) if what == "mean" else cells(seen[stage])
-        return found
+        return _tapped(seen, taps)
+
+    def at(self, tokens: Float[Tensor, "b t w"], taps: Collection[str]) -> dict[str, Tensor]:
+        """The same from the tower's tokens, which the tower need not give again."""
+        seen = {"patch": tokens}
+        if any(tap.startswith("vlm_") for tap in taps):
+            seen["vlm"] = getattr(self.model, PROJECTOR)(tokens)
+        return _tapped(seen, taps)
+
+    @property
+    def cacheable(self) -> bool:
+        """Whether its tokens may stand in a cache: those of a Llava or a FastVLM before their projector."""
+        return self.config.model_type in ("llava", "fast_vlm")
+
+    def about(self) -> dict[str, Any]:
+        """What its tokens are a function of besides the image, as caches of visual tokens say it."""
+        config, size = self.config, self.processor.crop_size or self.processor.size
+        is_map = config.model_type == "fast_vlm"
+        kind = config.vision_config.model_type.removesuffix("_model").removesuffix("_vision")
+        return {
+            "tower_sha256": tower_digest(self.model.vision_tower),
+            "preprocessing": {key: value for key, value in self.processor.to_dict().items() if value is not None},
+            "feature": {
+                "kind": "map" if is_map else kind,
+                "layer": -1 if is_map else config.vision_feature_layer,
+                "first": 0 if is_map or config.vision_feature_select_strategy != "default" else 1,
+                "size": size["height"],
+            },
+        }
+
+
+def _tapped(seen: Mapping[str, Tensor], taps: Collection[str]) -> dict[str, Tensor]:
+    """Means and cells of the tokens before (`patch`) and after (`vlm`) the projector."""
+    found = {}
+    for tap in taps:
+        stage, _, what = tap.partition("_")
+        tokens = seen["patch" if tap == TOKENS else stage]
+        found[tap] = tokens if tap == TOKENS else tokens.mean(dim=1) if what == "mean" else cells(tokens)
+    return found
 
 
 def load(folder: Path) -> VlmEncoder:
@@ -74,10 +110,11 @@ def load(folder: Path) -> VlmEncoder:
         ValueError: If it has no projector where Llava and FastVLM have theirs.
     """
     local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-    processor = AutoProcessor.from_pretrained(folder, **local).image_processor
+    # Pillow's resampling, as open_clip and trainings have it; torchvision's is a level of 255 off here and there
+    processor = AutoImageProcessor.from_pretrained(folder, backend="pil", **local)
     loaded = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, **local)
     model = loaded.model
     if not hasattr(model, PROJECTOR):
         raise ValueError(f"{folder}: expected a VLM with a {PROJECTOR}, got {type(loaded).__name__}.")
     model.language_model = None
-    return VlmEncoder(model.eval().requires_grad_(False), processor)
+    return VlmEncoder(model.eval().requires_grad_(False), processor, loaded.config)

@@ -208,11 +208,12 @@ def write_vlm(folder, kind):
 def test_vlms_are_compared_before_and_after_their_projectors(world, images, read):
     import torch
     from kd_analysis import vlms
+    from transformers import CLIPImageProcessorPil
 
     one, two = write_vlm(world / "vlm-a", "llava"), write_vlm(world / "vlm-b", "fastvlm")
     found = read({"a": vlms.load(one)}, images(4), "vlm_mean")["a"]
     whole = vlms.AutoModelForImageTextToText.from_pretrained(one, dtype=torch.float32).eval()
-    processor = vlms.AutoProcessor.from_pretrained(one).image_processor
+    processor = CLIPImageProcessorPil.from_pretrained(one)
     with torch.inference_mode():
         pixels = processor(images(4), return_tensors="pt")["pixel_values"]
         tokens = torch.stack(list(whole.model.get_image_features(pixel_values=pixels).pooler_output))

@@ -17,7 +17,7 @@ from torch import Tensor
 from kd_vlm.encoder import Encoder, visual_tokens
 from kd_vlm.pictures import BLANK, decode_image
 from kd_vlm.problems import BadSampleError
-from kd_vlm.vision_cache import RAW, Precision, VisionCache, file_digest_of
+from kd_vlm.vision_cache import RAW, Precision, VisionCache, file_digest_of, tower_digest
 
 SHARD_BYTES = 1 << 28  # of a shard on disk, and so what a kill can cost
 TORCH = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -115,16 +115,6 @@ def about(encoder: Encoder) -> dict[str, Any]:
         "preprocessing": preprocessing,
         "feature": {"kind": encoder.kind, "layer": encoder.layer, "first": encoder.first, "size": encoder.size},
     }
-
-
-def tower_digest(tower: torch.nn.Module) -> str:
-    """A sha256 over the names, types, shapes and bytes of a tower's parameters and buffers, by name."""
-    whole = hashlib.sha256()
-    for name, value in sorted(tower.state_dict().items()):
-        value = value.detach().cpu().contiguous()
-        whole.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-        whole.update(value.reshape(-1).view(torch.uint8).numpy().data)
-    return whole.hexdigest()
 
 
 def picture_digests(paths: Sequence[Path], workers: int = 1) -> list[str]:

@@ -2,6 +2,8 @@
 
 The folder is described in the contract, so that others can read it with safetensors and JSON alone. A shard counts when
 `shards.json` lists it; that file is replaced in one move, so readers need no lock and a kill loses one shard at most.
+
+This file is the same in every package that has it; its source is contract/shared/vision_cache.py.
 """
 
 import hashlib
@@ -15,9 +17,8 @@ from typing import Any, Literal
 import numpy as np
 from safetensors.numpy import save
 
-from kd_vlm.durable import write_whole
-from kd_vlm.tracking import IntegrityError
-from kd_vlm.workspace import key_of
+from .durable import write_whole
+from .tracking import IntegrityError
 
 SCHEMA = "kd-vision-cache/1"
 Precision = Literal["fp32", "fp16", "bf16"]
@@ -44,6 +45,7 @@ class VisionCache:
         self.folder, self.shape, self.precision = folder, (tokens, width), precision
         self.shards: list[Shard] = []
         self.index: dict[bytes, tuple[int, int]] = {}
+        self.checked: dict[int, bool] = {}  # shards whose digest was compared
         self.refresh()
 
     @classmethod
@@ -52,7 +54,7 @@ class VisionCache:
     ) -> "VisionCache":
         """The cache below `root` for what `about` says of tower, preprocessing and feature choice; made if missing."""
         described = {"schema": SCHEMA, "of": dict(about), "tokens": tokens, "width": width, "precision": precision}
-        folder = root / key_of(described)[:16]
+        folder = root / hashlib.sha256(json.dumps([described], sort_keys=True).encode()).hexdigest()[:16]
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / "cache.json").is_file():
             with _locked(folder):
@@ -69,6 +71,16 @@ class VisionCache:
         if described.get("schema") != SCHEMA:
             raise ValueError(f"{file}: expected schema {SCHEMA}, got {described.get('schema')!r}.")
         return cls(folder, **{name: described[name] for name in ("tokens", "width", "precision")})
+
+    @classmethod
+    def find(cls, root: Path, about: Mapping[str, Any], precision: Precision) -> "VisionCache | None":
+        """The cache below `root` for what `about` says, whatever the number of its tokens; None where there is none."""
+        wanted = (SCHEMA, json.loads(json.dumps(dict(about))), precision)
+        for file in sorted(root.glob("*/cache.json")):
+            said = json.loads(file.read_text())
+            if (said.get("schema"), said.get("of"), said.get("precision")) == wanted:
+                return cls.open(file.parent)
+        return None
 
     def refresh(self) -> None:
         """Take in the shards that were written since."""
@@ -114,6 +126,13 @@ class VisionCache:
             self.refresh()
             yield
 
+    def sound(self, shard: int) -> bool:
+        """Whether a shard has the digest that is listed; its file is read once for that."""
+        if shard not in self.checked:
+            entry = listed(self.folder)[shard]
+            self.checked[shard] = file_digest_of(self.folder / entry["file"]) == entry["sha256"]
+        return self.checked[shard]
+
     def verify(self) -> int:
         """Read every shard and compare digests; returns the number of pictures. Raises IntegrityError."""
         for entry in listed(self.folder):
@@ -137,6 +156,18 @@ def file_digest_of(path: Path) -> str:
     """The sha256 of one file."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def tower_digest(tower: Any) -> str:
+    """A sha256 over the names, types, shapes and bytes of a torch module's parameters and buffers, by name."""
+    import torch
+
+    whole = hashlib.sha256()
+    for name, value in sorted(tower.state_dict().items()):
+        value = value.detach().cpu().contiguous()
+        whole.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        whole.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return whole.hexdigest()
 
 
 def listed(folder: Path) -> list[dict[str, Any]]:

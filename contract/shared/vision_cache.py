@@ -1,0 +1,212 @@
+"""Visual tokens on disk, found by the bytes of a picture: shards in safetensors that are mapped, never loaded.
+
+The folder is described in the contract, so that others can read it with safetensors and JSON alone. A shard counts when
+`shards.json` lists it; that file is replaced in one move, so readers need no lock and a kill loses one shard at most.
+
+This file is the same in every package that has it; its source is contract/shared/vision_cache.py.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from safetensors.numpy import save
+
+from .durable import write_whole
+from .tracking import IntegrityError
+
+SCHEMA = "kd-vision-cache/1"
+Precision = Literal["fp32", "fp16", "bf16"]
+RAW: dict[str, tuple[str, Any]] = {
+    "fp32": ("F32", np.float32),
+    "fp16": ("F16", np.float16),
+    "bf16": ("BF16", np.uint16),
+}
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One file of a cache, mapped: `tokens` (n, p, w), bfloat16 as its bits in uint16, and `images` (n, 32) digests."""
+
+    tokens: np.ndarray
+    images: np.ndarray
+
+
+class VisionCache:
+    """The tokens that one tower gives for pictures, as far as they were computed."""
+
+    def __init__(self, folder: Path, *, tokens: int, width: int, precision: Precision) -> None:
+        """Open `folder`, which `create` made. Raises IntegrityError if a shard is not what was written."""
+        self.folder, self.shape, self.precision = folder, (tokens, width), precision
+        self.shards: list[Shard] = []
+        self.index: dict[bytes, tuple[int, int]] = {}
+        self.checked: dict[int, bool] = {}  # shards whose digest was compared
+        self.refresh()
+
+    @classmethod
+    def create(
+        cls, root: Path, about: Mapping[str, Any], *, tokens: int, width: int, precision: Precision
+    ) -> "VisionCache":
+        """The cache below `root` for what `about` says of tower, preprocessing and feature choice; made if missing."""
+        described = {"schema": SCHEMA, "of": dict(about), "tokens": tokens, "width": width, "precision": precision}
+        folder = root / hashlib.sha256(json.dumps([described], sort_keys=True).encode()).hexdigest()[:16]
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / "cache.json").is_file():
+            with _locked(folder):
+                write_whole(folder / "cache.json", (json.dumps(described, indent=1, sort_keys=True) + "\n").encode())
+        return cls(folder, tokens=tokens, width=width, precision=precision)
+
+    @classmethod
+    def open(cls, folder: Path) -> "VisionCache":
+        """The cache in `folder`. Raises FileNotFoundError if it is none, ValueError if it is of another kind."""
+        file = folder / "cache.json"
+        if not file.is_file():
+            raise FileNotFoundError(f"Expected a cache of visual tokens in {folder}, found no cache.json.")
+        described = json.loads(file.read_text())
+        if described.get("schema") != SCHEMA:
+            raise ValueError(f"{file}: expected schema {SCHEMA}, got {described.get('schema')!r}.")
+        return cls(folder, **{name: described[name] for name in ("tokens", "width", "precision")})
+
+    @classmethod
+    def find(cls, root: Path, about: Mapping[str, Any], precision: Precision) -> "VisionCache | None":
+        """The cache below `root` for what `about` says, whatever the number of its tokens; None where there is none."""
+        wanted = (SCHEMA, json.loads(json.dumps(dict(about))), precision)
+        for file in sorted(root.glob("*/cache.json")):
+            said = json.loads(file.read_text())
+            if (said.get("schema"), said.get("of"), said.get("precision")) == wanted:
+                return cls.open(file.parent)
+        return None
+
+    def refresh(self) -> None:
+        """Take in the shards that were written since."""
+        for entry in listed(self.folder)[len(self.shards) :]:
+            shard = _mapped(self.folder / entry["file"], entry, self.shape, self.precision)
+            for row, digest in enumerate(shard.images):
+                self.index.setdefault(digest.tobytes(), (len(self.shards), row))
+            self.shards.append(shard)
+
+    def missing(self, images: Sequence[str]) -> list[str]:
+        """Those of the digests (hex) that have no tokens yet, each once."""
+        return [d for d in dict.fromkeys(images) if bytes.fromhex(d) not in self.index]
+
+    def append(self, images: Sequence[str], tokens: np.ndarray) -> None:
+        """Add a shard: digests (n) and tokens (n, p, w) in the cache's raw type. Only while `writing`.
+
+        Raises:
+            ValueError: If a token is not finite, as happens when fp16 overflows.
+        """
+        if self.precision != "bf16" and not np.isfinite(tokens).all():
+            raise ValueError(
+                f"The tower's tokens are not finite in {self.precision}; take bf16 or fp32 for the vision cache."
+            )
+        entries = listed(self.folder)
+        name = f"shard-{len(entries):05d}.safetensors"
+        digests = np.frombuffer(bytes.fromhex("".join(images)), np.uint8).reshape(-1, 32)
+        content = _safetensors(tokens, digests, self.precision)
+        write_whole(self.folder / name, content)
+        entry = {
+            "file": name,
+            "rows": len(images),
+            "bytes": len(content),
+            "sha256": hashlib.sha256(content).hexdigest(),
+        }
+        whole = {"schema": SCHEMA, "shards": [*entries, entry]}
+        write_whole(self.folder / "shards.json", (json.dumps(whole, indent=1) + "\n").encode())
+        self.refresh()
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Be the only writer; waits for another one, whose shards are then here."""
+        with _locked(self.folder):
+            self.refresh()
+            yield
+
+    def sound(self, shard: int) -> bool:
+        """Whether a shard has the digest that is listed; its file is read once for that."""
+        if shard not in self.checked:
+            entry = listed(self.folder)[shard]
+            self.checked[shard] = file_digest_of(self.folder / entry["file"]) == entry["sha256"]
+        return self.checked[shard]
+
+    def verify(self) -> int:
+        """Read every shard and compare digests; returns the number of pictures. Raises IntegrityError."""
+        for entry in listed(self.folder):
+            if (found := file_digest_of(self.folder / entry["file"])) != entry["sha256"]:
+                raise IntegrityError(
+                    f"{self.folder / entry['file']} has the digest {found[:12]}, expected {entry['sha256'][:12]}. "
+                    "Remove the cache's folder; it is computed again."
+                )
+        return len(self.index)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    from filelock import FileLock
+
+    with FileLock(folder / ".lock"):
+        yield
+
+
+def file_digest_of(path: Path) -> str:
+    """The sha256 of one file."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def tower_digest(tower: Any) -> str:
+    """A sha256 over the names, types, shapes and bytes of a torch module's parameters and buffers, by name."""
+    import torch
+
+    whole = hashlib.sha256()
+    for name, value in sorted(tower.state_dict().items()):
+        value = value.detach().cpu().contiguous()
+        whole.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        whole.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return whole.hexdigest()
+
+
+def listed(folder: Path) -> list[dict[str, Any]]:
+    """The shards that count: `file`, `rows`, `bytes`, `sha256` each."""
+    path = folder / "shards.json"
+    return list(json.loads(path.read_text())["shards"]) if path.is_file() else []
+
+
+def _safetensors(tokens: np.ndarray, images: np.ndarray, precision: Precision) -> bytes:
+    """The bytes of a shard. numpy has no bfloat16, so its name is put into the header in place of uint16's."""
+    name, raw = RAW[precision]
+    content = save({"images": np.ascontiguousarray(images), "tokens": np.ascontiguousarray(tokens, dtype=raw)})
+    if name != "BF16":
+        return content
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    header["tokens"]["dtype"] = name
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + content[8 + size :]
+
+
+def _mapped(path: Path, entry: Mapping[str, Any], shape: tuple[int, int], precision: Precision) -> Shard:
+    name, raw = RAW[precision]
+    try:
+        if path.stat().st_size != entry["bytes"]:
+            raise IntegrityError(f"{path} has {path.stat().st_size} bytes, expected {entry['bytes']}.")
+        with path.open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(min(size, entry["bytes"])))
+    except (OSError, ValueError) as error:
+        raise IntegrityError(
+            f"{path} cannot be read: {error}. Remove the cache's folder; it is computed again."
+        ) from None
+    n = entry["rows"]
+    if header["tokens"]["dtype"] != name or header["tokens"]["shape"] != [n, *shape]:
+        raise IntegrityError(f"{path} holds {header['tokens']}, expected {name} of {[n, *shape]}.")
+    maps = [
+        np.memmap(path, kind, "r", offset=8 + size + header[key]["data_offsets"][0], shape=dims)
+        for key, kind, dims in (("tokens", raw, (n, *shape)), ("images", np.uint8, (n, 32)))
+    ]
+    return Shard(*maps)
