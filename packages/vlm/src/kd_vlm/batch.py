@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -10,9 +10,8 @@ from torch import Tensor, nn
 
 from kd_vlm.assembly import Vlm
 from kd_vlm.connectors import projected
+from kd_vlm.regimen import LossNormalisation
 from kd_vlm.templates import IGNORE, Encoded
-
-LossNormalisation = Literal["micro_batch_mean", "global_tokens"]
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from kd_vlm import cli_data, cli_models, cli_recipes, cli_sweep
-from kd_vlm.console import DryRun, Fork, Out, Overrides, ParamsFile, Runs, errors, load
+from kd_vlm.console import DryRun, Fork, Out, Overrides, ParamsFile, Requeue, Runs, errors, load
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -28,9 +28,10 @@ def run(
     overrides: Overrides = [],  # noqa: B006
     dry_run: DryRun = False,
     fork: Fork = False,
+    requeue: Requeue = False,
 ) -> None:
     """Train VLMs: pretrain the projector, then finetune projector and language model."""
-    with errors():
+    with errors(requeue=requeue):
         section = load(params, overrides)
         chosen = {name: section.cell(name) for name in cell or section.cells}
         if dry_run:
@@ -39,23 +40,15 @@ def run(
                     f"{name}: {one.encoder} + {one.lm}, recipe {one.recipe}, seed {section.seed(one)} -> {out / name}"
                 )
             return
+        from kd_vlm.job import Job
         from kd_vlm.run import Habits, run_vlm
         from kd_vlm.sources import resolve
 
+        habits = Habits(**section.habits)
         for name, one in chosen.items():
-            run_vlm(
-                name,
-                resolve(one.encoder),
-                resolve(one.lm),
-                one.recipe,
-                section.recipe(one.recipe),
-                section.data,
-                seed=section.seed(one),
-                out=out / name,
-                runs=runs,
-                habits=Habits(**section.habits),
-                fork=fork,
-            )
+            recipe, seed = section.recipe(one.recipe), section.seed(one)
+            job = Job(name, resolve(one.encoder), resolve(one.lm), one.recipe, recipe, seed)
+            run_vlm(job, section.data, out=out / name, runs=runs, habits=habits, fork=fork)
             typer.echo(str(out / name))
 
 
@@ -67,9 +60,10 @@ def lm(
     runs: Runs = Path("runs"),
     overrides: Overrides = [],  # noqa: B006
     dry_run: DryRun = False,
+    requeue: Requeue = False,
 ) -> None:
     """Train small language models with their tokenizers on the world's text."""
-    with errors():
+    with errors(requeue=requeue):
         section = load(params, overrides)
         chosen = {name: section.language_model(name) for name in cell or section.lms}
         if dry_run:

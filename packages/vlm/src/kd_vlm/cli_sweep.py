@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from kd_vlm.console import DryRun, Fork, Out, Overrides, ParamsFile, Runs, errors, load
+from kd_vlm.console import DryRun, Fork, Out, Overrides, ParamsFile, Requeue, Runs, errors, load
 
 EXAMPLE = (
     "Example: vlm sweep student-vit--small--clip-kd --lm refs/lms/lm-small.json --recipe tinyllava "
@@ -25,12 +25,13 @@ def sweep(
     overrides: Overrides = [],  # noqa: B006
     dry_run: DryRun = False,
     fork: Fork = False,
+    requeue: Requeue = False,
 ) -> None:
     """Train a VLM for every epoch of a distillation that is registered: does a better encoder make a better VLM?
 
     Called again it goes on where it was; finished ones are kept.
     """
-    with errors():
+    with errors(requeue=requeue):
         section = load(params, overrides)
         chosen = section.recipe(recipe)
         from kd_vlm.names import lm_name, vlm_name
@@ -41,6 +42,7 @@ def sweep(
             for name in names:
                 typer.echo(f"{name} + {lm}, recipe {recipe}")
             return
+        from kd_vlm.job import Job
         from kd_vlm.journal import register
         from kd_vlm.run import Habits, run_vlm
         from kd_vlm.sources import resolve
@@ -48,19 +50,10 @@ def sweep(
         language_model = resolve(lm)
         for name in names:
             title = vlm_name(name, lm_name(language_model.name), recipe)
-            folder = run_vlm(
-                title,
-                resolve(f"models:/{name}"),
-                language_model,
-                recipe,
-                chosen,
-                section.data,
-                seed=chosen.seed if seed is None else seed,
-                out=out / title,
-                runs=runs,
-                habits=Habits(**section.habits),
-                fork=fork,
-            )
+            given = chosen.seed if seed is None else seed
+            job = Job(title, resolve(f"models:/{name}"), language_model, recipe, chosen, given)
+            habits = Habits(**section.habits)
+            folder = run_vlm(job, section.data, out=out / title, runs=runs, habits=habits, fork=fork)
             if refs:
                 register(folder, refs / f"{title}.json")
             typer.echo(str(folder))

@@ -9,12 +9,11 @@ from pydantic import Field, model_validator
 from .choices import Connector, Feature
 from .params import Params, ParamsError
 from .recipes import recipe_names, recipe_values, with_base
+from .regimen import LossNormalisation, Sampler, Trained, check_static
 
 Precision = Literal["fp32", "bf16"]
 Template = Literal["plain", "qwen2_base", "bunny", "chat"]
 Attention = Literal["auto", "sdpa", "sdpa_by_sample", "flash_attention_2", "eager"]
-Sampler = Literal["random", "buckets", "llava", "packing"]
-LossNormalisation = Literal["micro_batch_mean", "global_tokens"]
 
 
 class Corpus(Params):
@@ -86,7 +85,7 @@ class Stage(Optim):
 
     template: Template
     vision_tower: Literal["frozen"] = "frozen"
-    language_model: Literal["frozen", "trained", "lora"] = "frozen"
+    language_model: Trained = "frozen"
     projector_lr: float = Field(gt=0, allow_inf_nan=False)
     language_model_lr: float | None = Field(None, gt=0, allow_inf_nan=False, description="Of its weights or adapters.")
     lora: Lora | None = None
@@ -98,6 +97,7 @@ class Stage(Optim):
     attention: Attention = Field("auto", description="auto: flash_attention_2 where it can run, else sdpa.")
     zero_stage: Literal[0, 2, 3] = Field(0, description="DeepSpeed ZeRO, over the processes of torchrun; 0: DDP.")
     gradient_checkpointing: bool = False
+    compile: bool = Field(False, description="torch.compile of the language model's layers; needs sampler: packing.")
     loss: LossNormalisation = Field("global_tokens", description="How micro-batches of a step are weighed.")
     sampler: Sampler = "buckets"
     aspect_ratio: Literal["square", "pad"] = Field("square", description="pad: pictures are padded to squares first.")
@@ -117,6 +117,17 @@ class Stage(Optim):
             )
         if self.micro_batch_size and self.batch_size % self.micro_batch_size:
             raise ValueError(f"micro_batch_size {self.micro_batch_size} does not divide batch_size {self.batch_size}")
+        return self
+
+    @model_validator(mode="after")
+    def _shapes_are_static(self) -> Self:
+        if self.compile:
+            check_static(
+                sampler=self.sampler,
+                zero_stage=self.zero_stage,
+                gradient_checkpointing=self.gradient_checkpointing,
+                attention=self.attention,
+            )
         return self
 
 

@@ -17,14 +17,17 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything and sa
 Fork = Annotated[
     bool, typer.Option("--fork", help="Go on with an unfinished run under changed parameters, as a run of its own.")
 ]
+Requeue = Annotated[
+    bool, typer.Option("--requeue", help="When stopped by a signal, exit with 75 (run again) in the place of 143.")
+]
 Out = Annotated[Path, typer.Option(help="Folder for the models; each goes into OUT/<cell>.")]
 Runs = Annotated[Path, typer.Option(help="Folder for checkpoints of unfinished runs.")]
 
 
 @contextmanager
-def errors() -> Iterator[None]:
-    """Exceptions to one message and the exit code of contract/README.md."""
-    from kd_vlm.exits import exit_code, message
+def errors(*, requeue: bool = False) -> Iterator[None]:
+    """Exceptions to one message and the exit code of contract/README.md; with `requeue`, 75 in the place of 143."""
+    from kd_vlm.exits import REQUEUE, STOPPED, exit_code, message
     from kd_vlm.parent import end_with_dvc
 
     end_with_dvc()
@@ -36,7 +39,7 @@ def errors() -> Iterator[None]:
         if (code := exit_code(error)) is None:
             raise
         typer.echo(message(error, code), err=True)
-        raise typer.Exit(code) from None
+        raise typer.Exit(REQUEUE if requeue and code == STOPPED else code) from None
 
 
 def load(params: Path, overrides: Sequence[str]) -> "Section":

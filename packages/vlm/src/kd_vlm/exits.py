@@ -1,5 +1,7 @@
 """What an exception means to whoever called the command (contract/README.md, "Exit codes")."""
 
+STOPPED, REQUEUE = 143, 75
+
 
 def exit_code(error: Exception) -> int | None:
     """The exit code of an expected failure; None for a bug, which shows its traceback and exits with 1."""
@@ -18,11 +20,11 @@ def exit_code(error: Exception) -> int | None:
         (StorageError, 6),
         (IntegrityError, 5),
         (FloatingPointError, 4),
-        ((UnreachableError, RankLostError), 75),
+        ((UnreachableError, RankLostError), REQUEUE),
         ((ValueError, FileNotFoundError), 2),
     )
     known = next((code for kind, code in codes if isinstance(error, kind)), None)
-    return 6 if known in (None, 2, 75) and storage_trouble(error) else known
+    return 6 if known in (None, 2, REQUEUE) and storage_trouble(error) else known
 
 
 def message(error: Exception, code: int) -> str:

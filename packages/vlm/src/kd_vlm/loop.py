@@ -4,14 +4,16 @@ A VLM's stages run on transformers' Trainer (`trainer.py`). A language model of 
 process; this loop shares optimiser, schedule and checkpoints with the Trainer, and a test compares their losses.
 """
 
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 from kd_vlm.checkpoint import Checkpoints
 from kd_vlm.optim import Group, NonFiniteError, Step, all_of, build_optimizer, learning_rate_scale, warmup_steps
@@ -60,25 +62,29 @@ def fit(
     n_warmup = warmup_steps(warmup_share, len(plan))
     with stop_flag() as stop:
         for number in range(start, len(plan)):
-            began = time.perf_counter()
+            began, done, last = time.perf_counter(), number + 1, number + 1 == len(plan)
             scale = learning_rate_scale(number, len(plan), n_warmup)
             for group in optimizer.param_groups:
                 group["lr"] = group["peak"] * scale
-            loss = loss_of(plan[number])
-            loss.backward()
-            norm = torch.nn.utils.clip_grad_norm_(named.values(), clip)
-            if not (torch.isfinite(loss) and torch.isfinite(norm)):
+            loss, norm = _backward(loss_of(plan[number]), named, clip)
+            if not (math.isfinite(loss) and math.isfinite(norm)):
                 raise NonFiniteError(
-                    f"Step {number + 1}: loss {loss.item()}, gradient norm {norm.item()}. Lower the learning rate or "
-                    f"the clip, then run again; the checkpoints in {checkpoint} are of earlier steps."
+                    f"Step {done}: loss {loss}, gradient norm {norm}. Lower the learning rate or the clip, then run "
+                    f"again; the checkpoints in {checkpoint} are of earlier steps."
                 )
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-            done, last = number + 1, number + 1 == len(plan)
-            on_step(Step(done, loss.item(), groups[0].lr * scale, norm.item(), time.perf_counter() - began))
+            on_step(Step(done, loss, groups[0].lr * scale, norm, time.perf_counter() - began))
             if last or stop.number or done % save_every == 0:
                 checkpoints.save(
                     done, partial(save_state, named=named, optimizer=None if last else optimizer, step=done)
                 )
-            if stop.number and not last:
+            if stop.number:
                 raise Stopped(stop.number, done)
+
+
+def _backward(loss: Tensor, named: Mapping[str, Parameter], clip: float) -> tuple[float, float]:
+    """The loss, and the norm of its gradient before that is clipped."""
+    loss.backward()
+    norm = torch.nn.utils.clip_grad_norm_(named.values(), clip)
+    return loss.item(), norm.item()

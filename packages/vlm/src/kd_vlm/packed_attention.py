@@ -38,6 +38,7 @@ def sample_lengths(position_ids: Int[Tensor, " t"]) -> list[int]:
     return [end - begin for begin, end in zip(begins, ends, strict=True)]
 
 
+@torch.compiler.disable(reason="how many samples a row has differs from row to row")
 def by_sample(
     module: Any,
     query: Float[Tensor, "b h t d"],

@@ -3,13 +3,12 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
-from kd_vlm import __version__, tracking
+from kd_vlm import tracking
 from kd_vlm.adapters import save_adapter
 from kd_vlm.assembly import Vlm, save_vlm, standardise_input
 from kd_vlm.attention import set_attention
@@ -19,25 +18,24 @@ from kd_vlm.distributed import Ranks, joined
 from kd_vlm.durable import whole_folder
 from kd_vlm.evaluate import held_out
 from kd_vlm.features import FeatureCache
+from kd_vlm.job import Job
 from kd_vlm.journal import FINISH_SECONDS, Journal, read_journal
 from kd_vlm.lineage import Inputs, go_on
 from kd_vlm.lock import sole_writer
 from kd_vlm.lora import add_lora, merge
 from kd_vlm.material import Material, datasets_of, features_of, gather
-from kd_vlm.names import vlm_name
-from kd_vlm.train import count_steps, fit_stage
+from kd_vlm.regimen import Regimen
+from kd_vlm.schedule import Schedule
+from kd_vlm.train import fit_stage
+from kd_vlm.trainer import Upkeep
 from kd_vlm.watching import flops_per_token, speed, watcher
-from kd_vlm.workspace import console, flat, millions, on_step, progress
+from kd_vlm.workspace import console, on_step, progress
 
 STAGES = ("pretrain", "finetune")
 COPIES = 3  # of each trained parameter in a checkpoint: itself and two moments
 VISION = "vision"  # folder of the caches of visual tokens, which all runs share
 ADAPTER = "adapter"  # folder of a stage's LoRA adapter beside the merged model
-FITTED = {  # fields of a stage that `fit_stage` takes as they are
-    *("batch_size", "micro_batch_size", "epochs", "projector_lr", "language_model", "language_model_lr"),
-    *("warmup_share", "weight_decay", "beta2", "clip", "precision", "tf32", "zero_stage", "gradient_checkpointing"),
-    *("loss", "sampler"),
-}
+REGIMEN = {field.name for field in fields(Regimen)} - {"seed"}  # what `Regimen` takes of a stage
 
 
 @dataclass(frozen=True)
@@ -57,23 +55,19 @@ class Habits:
 class Run:
     """One run while it lasts. Only the first rank has a journal."""
 
-    name: str
+    job: Job
     work: Path
     vision: Path
-    recipe: Recipe
-    seed: int
     material: Material
     ranks: Ranks
     habits: Habits
     journal: Journal | None
 
     def stage(self, name: str) -> Stage:
-        return self.recipe.pretrain if name == "pretrain" else self.recipe.finetune
+        return self.job.recipe.pretrain if name == "pretrain" else self.job.recipe.finetune
 
-    def steps(self, name: str) -> int:
-        counting = {"batch_size", "micro_batch_size", "epochs", "sampler"}
-        options = self.stage(name).model_dump(include=counting)
-        return count_steps(self.material.corpora[name], **options, seed=self.seed, ranks=self.ranks.world)
+    def regimen(self, name: str) -> Regimen:
+        return Regimen(**self.stage(name).model_dump(include=REGIMEN), seed=self.job.seed)
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         if self.journal:
@@ -81,14 +75,9 @@ class Run:
 
 
 def run_vlm(
-    cell_name: str,
-    encoder: tracking.Model,
-    lm: tracking.Model,
-    recipe_name: str,
-    recipe: Recipe,
+    job: Job,
     data: Data,
     *,
-    seed: int,
     out: Path,
     runs: Path,
     habits: Habits = Habits(),
@@ -106,38 +95,26 @@ def run_vlm(
         ValueError: If an unfinished run has other parameters.
         Stopped: If a signal asked for it; the checkpoint stands.
     """
-    registered = vlm_name(encoder.name, lm.name, recipe_name)
-    sharded = any(stage.zero_stage for stage in (recipe.pretrain, recipe.finetune))
-    with joined(deepspeed=sharded) as ranks, sole_writer(out) if ranks.first else nullcontext():
-        if sharded and ranks.world == 1:
+    with joined(deepspeed=job.sharded) as ranks, sole_writer(out) if ranks.first else nullcontext():
+        if job.sharded and ranks.world == 1:
             console.print("zero_stage: one process has nothing to shard, DeepSpeed is left out (torchrun starts more)")
-        material = gather(encoder.path, lm.path, recipe, data, seed)
+        material = gather(job.encoder.path, job.lm.path, job.recipe, data, job.seed)
         datasets = datasets_of(data, material) if ranks.first else []
-        inputs = _inputs(encoder, lm, recipe, seed, ranks, datasets)
+        inputs = job.inputs(ranks.world, datasets)
         if ranks.agreed(ranks.first and _digest_of(out) == inputs.digest):
             return out
-        work = runs / f"{cell_name}-{hashlib.sha256(out.as_posix().encode()).hexdigest()[:8]}"
-        done, journal, changes = dict.fromkeys(STAGES, 0), None, {}
+        work = runs / f"{job.cell}-{hashlib.sha256(out.as_posix().encode()).hexdigest()[:8]}"
+        done, journal = dict.fromkeys(STAGES, 0), None
+        tags: dict[str, str] = {}
         if ranks.first:
-            require_room(work, 2 * COPIES * _trained_bytes(material.vlm, recipe))
+            require_room(work, 2 * COPIES * _trained_bytes(material.vlm, job.recipe))
             done = {name: Checkpoints(work / name).newest() or 0 for name in STAGES}
-            inputs, forked = go_on(work, inputs, step=sum(done.values()), fork=fork)
-            changes = {"kd.changes": json.dumps(list(inputs.changes))} if inputs.changes else {}
-            journal = Journal.open(
-                work / tracking.JOURNAL,
-                experiment="vlm",
-                name=registered,
-                params=_params(registered, encoder, lm, recipe_name, recipe, seed, ranks),
-                tags={"kd.kind": "vlm", **changes},
-                datasets=datasets,
-                models=[encoder.ref, lm.ref],
-                resume_step=None if forked else sum(done.values()),
-            )
-        run = Run(registered, work, runs / VISION, recipe, seed, material, ranks, habits, journal)
+            journal, tags = _begun(job, work, inputs, datasets, sum(done.values()), fork=fork)
+        run = Run(job, work, runs / VISION, material, ranks, habits, journal)
         try:
             _train(run, done)
             if journal is not None:
-                _finish(run, out, _tags(run, encoder, lm, recipe_name) | changes | {"kd.inputs": inputs.digest})
+                _finish(run, out, job.tags(material.vlm) | tags)
         except BaseException as error:
             if journal is not None:
                 journal.close(0.0 if isinstance(error, KeyboardInterrupt) else FINISH_SECONDS)
@@ -146,11 +123,30 @@ def run_vlm(
     return out
 
 
+def _begun(
+    job: Job, work: Path, inputs: Inputs, datasets: list[dict[str, str]], done: int, *, fork: bool
+) -> tuple[Journal, dict[str, str]]:
+    """The run's journal, which goes on after `done` steps, and the tags that say what its model comes from."""
+    inputs, forked = go_on(work, inputs, step=done, fork=fork)
+    changes = {"kd.changes": json.dumps(list(inputs.changes))} if inputs.changes else {}
+    journal = Journal.open(
+        work / tracking.JOURNAL,
+        experiment="vlm",
+        name=job.name,
+        params=job.params(inputs.values["ranks"]),
+        tags={"kd.kind": "vlm", **changes},
+        datasets=datasets,
+        models=[job.encoder.ref, job.lm.ref],
+        resume_step=None if forked else done,
+    )
+    return journal, {"kd.inputs": inputs.digest, **changes}
+
+
 def _train(run: Run, done: Mapping[str, int]) -> None:
     """Both stages one after the other, then the scores of the held-out conversations."""
     vlm, features, first = run.material.vlm, features_of(run.material, run.vision, run.habits.cache_limit, run.ranks), 0
     run.metrics(0, {f"data/bad/{cause}": n for cause, n in run.material.bad.items()})
-    if run.recipe.standardise:
+    if run.job.recipe.standardise:
         standardise_input(vlm, features["pretrain"].sample())
     for name in STAGES:
         first += _fit(run, name, features[name], first, done[name])
@@ -160,59 +156,51 @@ def _train(run: Run, done: Mapping[str, int]) -> None:
         scores = {"loss": seen.loss, "answer_accuracy": seen.accuracy, "blind_answer_accuracy": unseen.accuracy}
         scores["supervised_share"] = run.material.corpora["finetune"].supervised_share
         run.metrics(first, {f"val/{key}": value for key, value in scores.items()})
-        console.print(f"{run.name}: held out " + ", ".join(f"{key} {value:.3f}" for key, value in scores.items()))
+        console.print(f"{run.job.name}: held out " + ", ".join(f"{key} {value:.3f}" for key, value in scores.items()))
 
 
 def _fit(run: Run, name: str, features: FeatureCache, first: int, done: int) -> int:
     """One stage, with LoRA where the recipe says so: its adapter is kept, and merged. Gives the number of its steps."""
     stage, vlm, habits = run.stage(name), run.material.vlm, run.habits
     set_attention(vlm.model, stage.attention, stage.precision, packed=stage.sampler == "packing")
-    adapted = add_lora(vlm.model, **stage.lora.model_dump(), seed=run.seed) if stage.lora else None
-    n_steps = run.steps(name)
-    watch, watch_every = (None, None)
-    if name == "finetune":
-        watch, watch_every = watcher(
-            run.material.test,
-            features,
-            run.material.towers[name],
-            template=stage.template,
-            precision=stage.precision,
-            validate_every=habits.validate_every,
-            sample_every=habits.sample_every,
-            samples=habits.samples,
-            metrics=lambda step, values: run.metrics(first + step, values),
-            table=lambda step, rows: run.journal.table(first + step, "samples", rows) if run.journal else None,
-        )
+    adapted = add_lora(vlm.model, **stage.lora.model_dump(), seed=run.job.seed) if stage.lora else None
+    how = run.regimen(name)
+    n_steps = Schedule.of(run.material.corpora[name], how, run.ranks.world).steps
+    watch, watch_every = _watch(run, features, first) if name == "finetune" else (None, None)
     with progress(show=run.ranks.first) as bars:
         per_token = flops_per_token(vlm.model, stage.language_model == "trained")
         report = on_step(
             run.journal,
             bars,
-            f"{run.name} {name}",
+            f"{run.job.name} {name}",
             n_steps,
             first,
             done=done,
             more=lambda step: speed(step, per_token=per_token, ranks=run.ranks.world, peak_tflops=habits.peak_tflops),
         )
-        fit_stage(
-            vlm,
-            run.material.corpora[name],
-            features,
-            **stage.model_dump(include=FITTED),
-            seed=run.seed,
-            checkpoint=run.work / name,
-            save_every=habits.save_every,
-            on_step=report,
-            workers=habits.workers,
-            ranks=run.ranks,
-            watch=watch,
-            watch_every=watch_every,
-        )
+        upkeep = Upkeep(run.work / name, habits.save_every, report, watch, watch_every, habits.workers)
+        fit_stage(vlm, run.material.corpora[name], features, how, upkeep, run.ranks)
     if adapted is not None:
         if run.ranks.first:
-            save_adapter(adapted, run.work / ADAPTER / name, base=run.name)
+            save_adapter(adapted, run.work / ADAPTER / name, base=run.job.name)
         merge(adapted)
     return n_steps
+
+
+def _watch(run: Run, features: FeatureCache, first: int) -> tuple[Callable[[int, Vlm], None], int | None]:
+    """What is looked at while finetuning, and every how many steps."""
+    return watcher(
+        run.material.test,
+        features,
+        run.material.towers["finetune"],
+        template=run.job.recipe.finetune.template,
+        precision=run.job.recipe.finetune.precision,
+        validate_every=run.habits.validate_every,
+        sample_every=run.habits.sample_every,
+        samples=run.habits.samples,
+        metrics=lambda step, values: run.metrics(first + step, values),
+        table=lambda step, rows: run.journal.table(first + step, "samples", rows) if run.journal else None,
+    )
 
 
 def _finish(run: Run, out: Path, tags: Mapping[str, str]) -> None:
@@ -224,22 +212,9 @@ def _finish(run: Run, out: Path, tags: Mapping[str, str]) -> None:
             place = folder / ADAPTER / adapter.parent.name / adapter.name
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(adapter, place)
-        run.journal.finish(kind="vlm", name=run.name, tags=tags)
+        run.journal.finish(kind="vlm", name=run.job.name, tags=tags)
         shutil.copy(run.journal.path, folder / tracking.JOURNAL)
     shutil.rmtree(run.work)
-
-
-def _inputs(
-    encoder: tracking.Model,
-    lm: tracking.Model,
-    recipe: Recipe,
-    seed: int,
-    ranks: Ranks,
-    datasets: list[dict[str, str]],
-) -> Inputs:
-    """All that the result depends on. Another number of processes orders data otherwise."""
-    digests = {"encoder": encoder.sha256, "lm": lm.sha256, **{d["name"]: d["digest"] for d in datasets}}
-    return Inputs({**digests, **flat(recipe.values), "seed": seed, "ranks": ranks.world, "version": __version__})
 
 
 def _digest_of(folder: Path) -> str | None:
@@ -254,27 +229,3 @@ def _trained_bytes(vlm: Vlm, recipe: Recipe) -> int:
     """Of the parameters that a stage trains at most; adapters are far smaller."""
     whole = any(stage.language_model == "trained" for stage in (recipe.pretrain, recipe.finetune))
     return sum(p.nbytes for p in (vlm.model if whole else vlm.projector).parameters())
-
-
-def _params(
-    name: str, encoder: tracking.Model, lm: tracking.Model, recipe_name: str, recipe: Recipe, seed: int, ranks: Ranks
-) -> dict[str, Any]:
-    return {
-        **{"kind": "vlm", "name": name, "encoder": encoder.name, "lm": lm.name, "recipe": recipe_name},
-        **{"seed": seed, "ranks": ranks.world, **flat(recipe.values)},
-    }
-
-
-def _tags(run: Run, encoder: tracking.Model, lm: tracking.Model, recipe: str) -> dict[str, str]:
-    vlm = run.material.vlm
-    return {
-        "kd.arch": type(vlm.model).__name__,
-        "kd.encoder": encoder.name,
-        "kd.lm": lm.name,
-        "kd.recipe": recipe,
-        "kd.data": "llava",
-        "kd.seed": str(run.seed),
-        "kd.params_m": millions(vlm.model),
-        "kd.width": str(vlm.text_config.hidden_size),
-        "kd.tokens": str(vlm.tokens_per_image),
-    }

@@ -6,11 +6,11 @@ multiple of `ranks`, so that no rank waits for a batch that never comes. Every s
 
 from bisect import bisect_left, insort
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 
-Sampler = Literal["random", "buckets", "llava", "packing"]
+from kd_vlm.regimen import Sampler
+
 Plan = list[list[int]]
 
 WINDOW = 16  # global batches that are sorted by length together; larger windows pad less and mix less

@@ -10,6 +10,8 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,9 +20,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import Trainer
 
-from kd_vlm.arguments import Numbers, training_arguments
+from kd_vlm.arguments import training_arguments
+from kd_vlm.assembly import Vlm
 from kd_vlm.batch import normalised
 from kd_vlm.checkpoint import Checkpoints, room
+from kd_vlm.compiling import as_written
 from kd_vlm.distributed import Ranks
 from kd_vlm.graph import TrainingGraph
 from kd_vlm.optim import (
@@ -33,6 +37,8 @@ from kd_vlm.optim import (
     warmup_steps,
 )
 from kd_vlm.plan import MicroBatch, MicroBatches
+from kd_vlm.regimen import Regimen
+from kd_vlm.schedule import Schedule
 from kd_vlm.signals import StopFlag, Stopped
 from kd_vlm.state import load_state, save_state
 from kd_vlm.zero import full_parameters, is_engine, load_engine, save_engine
@@ -41,16 +47,33 @@ REPORT, SCALER = "nonfinite.json", "scaler.json"
 PATIENCE = 20  # updates in a row that fp16's loss scaler may skip
 
 
+@dataclass(frozen=True)
+class Upkeep:
+    """What is done around the steps of a stage; none of it changes the result.
+
+    Attributes:
+        checkpoint: Folder of the stage's checkpoints.
+        save_every: Steps between two of them; one more is made at the end, and when a signal asks to stop.
+        on_step: Called on the first rank after every step, before its checkpoint.
+        watch: Called on all ranks every `watch_every` steps with the model in evaluation mode.
+        workers: Processes that load batches; 0: the training itself.
+    """
+
+    checkpoint: Path
+    save_every: int
+    on_step: Callable[[Step], None]
+    watch: Callable[[int, Vlm], None] | None = None
+    watch_every: int | None = None
+    workers: int = 0
+
+
 class StageTrainer(Trainer):
-    """Trains `graph` from step `start` to the end of `numbers.steps`.
+    """Trains `graph` from step `start` to the end of `schedule`.
 
     Args:
         groups: What is trained.
-        data: This rank's micro-batches from `start` on.
-        names: The ids of a micro-batch's samples, for messages.
-        checkpoints: Where the state goes every `save_every` steps, at the end, and when a signal asks to stop.
-        on_step: Called on the first rank after every step, before its checkpoint.
-        watch: Called on all ranks every `watch_every` steps with the model in evaluation mode.
+        start: Steps that the newest checkpoint has seen.
+        stop: The flag that a signal raises.
     """
 
     loss_is_scaled_for_ga = True  # compute_loss normalises over the whole step
@@ -58,44 +81,32 @@ class StageTrainer(Trainer):
     def __init__(
         self,
         graph: TrainingGraph,
-        numbers: Numbers,
-        groups: Sequence[Group],
+        how: Regimen,
+        schedule: Schedule,
         data: MicroBatches,
+        upkeep: Upkeep,
         *,
+        groups: Sequence[Group],
         start: int,
         ranks: Ranks,
-        checkpoints: Checkpoints,
-        save_every: int,
         stop: StopFlag,
-        names: Callable[[Sequence[int]], list[str]],
-        on_step: Callable[[Step], None],
-        watch: Callable[[int], None] | None = None,
-        watch_every: int | None = None,
-        workers: int = 0,
     ) -> None:
-        self.graph, self.numbers, self.groups, self.data = graph, numbers, groups, data
-        self.start, self.ranks = start, ranks
-        self.checkpoints, self.save_every, self.stop = checkpoints, save_every, stop
-        self.names, self.on_step, self.watch, self.watch_every, self.workers = (
-            names,
-            on_step,
-            watch,
-            watch_every,
-            workers,
-        )
+        self.graph, self.how, self.schedule, self.data, self.upkeep = graph, how, schedule, data, upkeep
+        self.groups, self.start, self.ranks, self.stop = groups, start, ranks, stop
+        self.checkpoints = Checkpoints(upkeep.checkpoint)
         self.loss, self.data_seconds, self.began, self.reported = 0.0, 0.0, time.perf_counter(), start
         self.skipped, self.lag = 0, 0  # updates that fp16 has skipped: in a row, and in all
-        super().__init__(graph, training_arguments(numbers, ranks, checkpoints.folder / "trainer"))
+        super().__init__(graph, training_arguments(how, schedule, ranks, upkeep.checkpoint / "trainer"))
         self.callback_handler.callbacks = self.callback_handler.callbacks[:1]  # the flow's; nothing prints or reports
 
     # ------------------------------------------------------------ what a Trainer leaves to its user
 
     def get_train_dataloader(self) -> DataLoader[dict[str, Any]]:
         """This rank's micro-batches. Not sharded by accelerate: the plan has done that."""
-        return self.data.loader(self.workers)
+        return self.data.after(self.start * self.schedule.accumulation).loader(self.upkeep.workers)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        self.adamw = build_optimizer(self.groups, self.numbers.weight_decay, self.numbers.beta2)
+        self.adamw = build_optimizer(self.groups, self.how.weight_decay, self.how.beta2)
         self.optimizer = self.adamw
         return self.adamw
 
@@ -116,7 +127,7 @@ class StageTrainer(Trainer):
         loss = normalised(
             total,
             int(batch.supervised.sum()),
-            self.numbers.loss,
+            self.how.loss,
             step_count=micro.step_supervised,
             ranks=self.ranks.world,
             accumulation=micro.accumulation,
@@ -139,7 +150,7 @@ class StageTrainer(Trainer):
         """Wrap the model as always; then make sure of the wrapping, and go on from the checkpoint of `start`."""
         model, loader = super()._prepare_for_training(*args, **kwargs)
         expected = {0: "DistributedDataParallel" if self.ranks.world > 1 else type(self.model).__name__}
-        expected_name = expected.get(self.numbers.zero_stage, "DeepSpeedEngine")
+        expected_name = expected.get(self.how.sharding(self.ranks.world), "DeepSpeedEngine")
         if (type(model).__name__, self.args.world_size) != (expected_name, self.ranks.world):
             raise RuntimeError(
                 f"Expected a {expected_name} over {self.ranks.world} processes, accelerate made a "
@@ -180,7 +191,7 @@ class StageTrainer(Trainer):
             norm = math.inf
         finite = math.isfinite(norm)
         self.skipped, self.lag = (0, self.lag) if finite else (self.skipped + 1, self.lag + 1)
-        if self.skipped > (PATIENCE if self.numbers.precision == "fp16" else 0):
+        if self.skipped > (PATIENCE if self.how.precision == "fp16" else 0):
             self._refuse("gradient norm", norm, self.micro)
         return norm
 
@@ -189,19 +200,26 @@ class StageTrainer(Trainer):
         done = self.state.global_step
         if done == self.reported:
             return
-        self.reported, last = done, done == self.numbers.steps
+        self.reported, last = done, done == self.schedule.steps
         if self.ranks.first:
             seconds, lr = time.perf_counter() - self.began, self.groups[0].lr * self._scale(done - 1)
-            self.on_step(Step(done, self.loss, lr, grad_norm, seconds, self.data_seconds, self.micro.step_tokens))
+            self.upkeep.on_step(
+                Step(done, self.loss, lr, grad_norm, seconds, self.data_seconds, self.micro.step_tokens)
+            )
         stopping = self.ranks.any(self.stop.number is not None)
-        if last or stopping or done % self.save_every == 0:
+        if last or stopping or done % self.upkeep.save_every == 0:
             self._commit(done, last=last)
-        if self.watch is not None and self.watch_every and done % self.watch_every == 0 and not last:
-            self.graph.eval()
-            self.watch(done)
+        self._look(done, last=last)
         self.began = time.perf_counter()
-        if stopping and not last:
+        if stopping:  # after the last step, too: another stage may follow
             raise Stopped(self.stop.number, done)
+
+    def _look(self, done: int, *, last: bool) -> None:
+        every = self.upkeep.watch_every
+        if self.upkeep.watch is not None and every and done % every == 0 and not last:
+            self.graph.eval()
+            with as_written():
+                self.upkeep.watch(done, self.graph.vlm)
 
     def _commit(self, done: int, *, last: bool) -> None:
         """Commit a checkpoint; that of the last step holds the trained parameters alone, whole and in float32."""
@@ -228,12 +246,12 @@ class StageTrainer(Trainer):
 
     def _scale(self, step: int) -> float:
         """The factor on every peak learning rate at `step`."""
-        n = self.numbers.steps
-        return learning_rate_scale(min(step, n), n, warmup_steps(self.numbers.warmup_share, n))
+        n = self.schedule.steps
+        return learning_rate_scale(min(step, n), n, warmup_steps(self.how.warmup_share, n))
 
     def _seed(self, micro: MicroBatch) -> None:
         """Dropout draws from a stream that depends on seed, step and rank alone."""
-        key = [self.numbers.seed, 2, micro.step, micro.place, self.ranks.rank]
+        key = [self.how.seed, 2, micro.step, micro.place, self.ranks.rank]
         number = int(np.random.default_rng(key).integers(2**62))
         torch.default_generator.manual_seed(number)
         if self.args.device.type == "cuda":
@@ -241,7 +259,7 @@ class StageTrainer(Trainer):
 
     def _refuse(self, what: str, value: float, micro: MicroBatch) -> None:
         """Write what this rank saw beside the checkpoints, and raise."""
-        ids = self.names(micro.samples)
+        ids = [self.schedule.corpus.samples[i].id for i in micro.samples]
         place = self.checkpoints.folder / f"{self.ranks.rank}-{REPORT}"
         report = {"step": micro.step + 1, "rank": self.ranks.rank, what: value, "samples": ids}
         place.parent.mkdir(parents=True, exist_ok=True)

@@ -12,9 +12,8 @@ import pytest
 import torch
 from kd_vlm.checkpoint import Checkpoints
 from kd_vlm.lora import add_lora
-from kd_vlm.train import fit_stage
 
-from packages.vlm.tests.faults.tiny import STAGE, build, write_inputs
+from packages.vlm.tests.faults.tiny import STAGE, build, fit, write_inputs
 
 STAGES = {
     "pretrain": {"language_model": "frozen", "language_model_lr": None, "epochs": 8},
@@ -47,7 +46,7 @@ class Life:
                 trace.flush()
 
             where = {"checkpoint": self.checkpoints.folder, "on_step": on_step}
-            fit_stage(vlm, corpora[CORPUS[self.stage]], features, **options, **where)
+            fit(vlm, corpora[CORPUS[self.stage]], features, options, **where)
         total = hashlib.sha256()
         for name, value in sorted(vlm.model.state_dict().items()):
             total.update(name.encode() + value.contiguous().numpy().tobytes())

@@ -127,15 +127,18 @@ def test_bfloat16_under_zero_is_near_ddp_and_lora_resumes(place):
 
 
 @pytest.mark.faults
-def test_gradient_accumulation_and_checkpointing_do_not_change_the_losses(place):
-    plain, deep, packed = on_two_ranks(
+def test_gradient_accumulation_checkpointing_and_compiling_do_not_change_the_losses(place):
+    plain, deep, packed, eager, compiled = on_two_ranks(
         place,
         job("plain", micro_batch_size=1),
         job("deep", micro_batch_size=1, zero_stage=3, gradient_checkpointing=True),
         job("packed", micro_batch_size=1, zero_stage=2, sampler="packing", loss="micro_batch_mean"),
+        job("eager", micro_batch_size=1, sampler="packing"),
+        job("compiled", micro_batch_size=1, sampler="packing", compile=True),
     )
     assert losses(deep) == pytest.approx(losses(plain), abs=1e-3)
     assert losses(packed)
+    assert losses(compiled) == pytest.approx(losses(eager), rel=1e-5)
 
 
 @pytest.mark.faults

@@ -1,6 +1,7 @@
 """A tiny VLM and its conversations, from folders that the fixtures of conftest.py wrote."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +9,23 @@ import torch
 from kd_vlm.assembly import Vlm, assemble, standardise_input
 from kd_vlm.corpus import Corpus, prepare
 from kd_vlm.data import read_conversations
+from kd_vlm.distributed import Ranks
 from kd_vlm.encoder import load_encoder
 from kd_vlm.features import FeatureCache, cache_features
+from kd_vlm.regimen import Regimen
+from kd_vlm.train import ALONE, fit_stage
+from kd_vlm.trainer import Upkeep
 
 STAGE: dict[str, Any] = {
     **{"batch_size": 4, "epochs": 2, "projector_lr": 5e-3, "language_model": "trained", "language_model_lr": 5e-3},
     **{"warmup_share": 0.1, "weight_decay": 0.0, "clip": 1.0, "beta2": 0.99, "precision": "fp32", "seed": 0},
-    **{"save_every": 2, "micro_batch_size": None},
+    "micro_batch_size": None,
 }
+
+
+def fit(vlm: Vlm, corpus: Corpus, features: FeatureCache, how: Mapping[str, Any], ranks: Ranks = ALONE, **kept: Any):
+    """A stage with these fields of a regimen; a checkpoint every second step."""
+    return fit_stage(vlm, corpus, features, Regimen(**how), Upkeep(**({"save_every": 2} | kept)), ranks)
 
 
 def write_inputs(place: Path, *, encoder: Path, lm: Path, world: Path) -> None:

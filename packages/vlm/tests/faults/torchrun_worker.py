@@ -16,8 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import torch
 from kd_vlm.distributed import Ranks, joined
 from kd_vlm.lora import add_lora, merge
-from kd_vlm.train import fit_stage
-from tiny import STAGE, build
+from tiny import STAGE, build, fit
 
 
 def train(job: dict, place: Path, ranks: Ranks) -> None:
@@ -40,7 +39,7 @@ def train(job: dict, place: Path, ranks: Ranks) -> None:
     try:
         run = place / "runs" / job.get("run", job["name"])
         corpus = corpora[job.get("corpus", "finetune")]
-        fit_stage(vlm, corpus, features, **options, checkpoint=run, on_step=on_step, ranks=ranks)
+        fit(vlm, corpus, features, options, ranks, checkpoint=run, on_step=on_step)
     except Exception as caught:
         error = f"{type(caught).__name__}: {caught}"
     if adapted is not None:

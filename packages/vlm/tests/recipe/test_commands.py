@@ -56,7 +56,7 @@ def call(*arguments):
     return result.output
 
 
-def test_from_text_and_encoder_to_a_registered_vlm(study):
+def test_from_text_and_encoder_to_a_registered_vlm(study, vit_folder):
     call("lm", "--cell", "lm-tiny")
     call("run", "--cell", "one")
     folder = study / "models" / "one"
@@ -72,6 +72,8 @@ def test_from_text_and_encoder_to_a_registered_vlm(study):
         assert name in call("register", study / "models" / cell, "--refs", study / "refs")
         ref = study / "refs" / f"{cell}.json"
         assert tracking.resolve(ref).sha256 == json.loads(ref.read_text())["sha256"]
+    (model,) = [e for e in events if e["event"] == "model"]
+    assert model["tags"]["kd.encoder_sha256"] == tracking.digest(vit_folder)
     first = tracking.digest(folder)
     call("run", "--cell", "one")
     assert tracking.digest(folder) == first, "the same inputs give the same model"
@@ -113,7 +115,10 @@ def test_a_run_is_stopped_refuses_other_parameters_and_forks(study, vit_folder, 
     with monkeypatch.context() as patch:
         stop_at(patch, signal.SIGTERM, 1)
         result = CliRunner().invoke(app, ours)
-    assert (result.exit_code, "Stopped by SIGTERM after step 1" in result.output) == (143, True)
+        assert (result.exit_code, "Stopped by SIGTERM after step 1" in result.output) == (143, True)
+        stop_at(patch, signal.SIGUSR1, 2)
+        result = CliRunner().invoke(app, [*ours, "--requeue"])
+        assert (result.exit_code, "Stopped by SIGUSR1 after step 2" in result.output) == (75, True)
     changed = [*ours, "--set", "recipes.tinyllava.pretrain.projector_lr=2.0e-3"]
     result = CliRunner().invoke(app, changed)
     assert (result.exit_code, "pretrain.projector_lr: was 0.001, is 0.002" in result.output) == (2, True)

@@ -13,9 +13,12 @@ from kd_vlm.graph import TrainingGraph, keep_in_eval_mode
 from kd_vlm.loop import fit
 from kd_vlm.lora import add_lora, merge, target_modules
 from kd_vlm.optim import NonFiniteError
+from kd_vlm.regimen import Regimen, split
+from kd_vlm.schedule import Schedule
 from kd_vlm.signals import Stopped
-from kd_vlm.train import batch_loss, fit_stage, parameter_groups, set_trainable, split, stage_plan
+from kd_vlm.train import batch_loss, parameter_groups, set_trainable
 
+from packages.vlm.tests.faults import tiny
 from packages.vlm.tests.faults.tiny import STAGE, build, write_inputs
 
 pytestmark = pytest.mark.recipe
@@ -40,7 +43,8 @@ def stage(vlm, corpora, features, folder, *, on_step=lambda step: None, corpus="
         steps.append(step)
         on_step(step)
 
-    fit_stage(vlm, corpora[corpus], features, **(STAGE | options), checkpoint=folder, on_step=note)
+    kept = {"save_every": options.pop("save_every", 2), "checkpoint": folder, "on_step": note}
+    tiny.fit(vlm, corpora[corpus], features, STAGE | options, **kept)
     return steps
 
 
@@ -51,11 +55,12 @@ def test_the_trainer_gives_the_losses_of_the_plain_loop_on_the_same_plan(make, t
     set_trainable(vlm, "trained")
     fit(
         parameter_groups(vlm, STAGE["projector_lr"], STAGE["language_model_lr"]),
-        stage_plan(corpus, 4, STAGE["epochs"], 0, "buckets", 1, 1),
+        Schedule.of(corpus, Regimen(**STAGE), 1).plan,
         lambda samples: batch_loss(vlm, corpus, features, samples),
         checkpoint=tmp_path / "loop",
         on_step=plain.append,
-        **{key: STAGE[key] for key in ("save_every", "warmup_share", "weight_decay", "clip", "beta2")},
+        save_every=2,
+        **{key: STAGE[key] for key in ("warmup_share", "weight_decay", "clip", "beta2")},
     )
     assert [s.number for s in steps] == [s.number for s in plain] == [1, 2, 3, 4, 5, 6]
     for mine, other in zip(steps, plain, strict=True):  # one multiplies by 1/n, the other divides by n
@@ -74,7 +79,7 @@ def test_accumulated_micro_batches_weigh_as_the_recipe_says(make, tmp_path):
     assert tokens[0].loss == pytest.approx(whole[0].loss, rel=1e-5)
     assert tokens[0].grad_norm == pytest.approx(whole[0].grad_norm, rel=1e-4)
     vlm, corpora, features = make()
-    first = stage_plan(corpora["finetune"], 4, 1, 0, "random", 1, 1)[0]
+    first = Schedule.of(corpora["finetune"], Regimen(**(STAGE | options)), 1).plan[0]
     with torch.no_grad():
         alone = [batch_loss(vlm, corpora["finetune"], features, [i]).item() for i in first]
     assert means[0].loss == pytest.approx(sum(alone) / 4, rel=1e-5)
@@ -232,6 +237,11 @@ def test_a_signal_ends_the_step_saves_and_gives_its_exit_code(make, tmp_path, nu
     whole = stage(*make(), tmp_path / "whole")
     rest = stage(*make(), tmp_path / "run")
     assert [s.loss.hex() for s in rest] == [s.loss.hex() for s in whole[3:]]
+
+
+def test_fp16_without_a_gpu_is_refused_with_what_to_set(make, tmp_path):
+    with pytest.raises(ValueError, match="needs a GPU; set precision: bf16 or fp32"):
+        stage(*make(), tmp_path, precision="fp16")
 
 
 def test_a_file_system_that_is_full_keeps_the_last_good_checkpoint(make, tmp_path):

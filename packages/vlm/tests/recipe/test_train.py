@@ -15,7 +15,9 @@ from kd_vlm.features import cache_features
 from kd_vlm.material import without_images
 from kd_vlm.pictures import decode_image
 from kd_vlm.templates import IMAGE
-from kd_vlm.train import batch_loss, fit_stage, parameter_groups, set_trainable
+from kd_vlm.train import batch_loss, parameter_groups, set_trainable
+
+from packages.vlm.tests.faults.tiny import fit
 
 pytestmark = pytest.mark.recipe
 
@@ -52,7 +54,7 @@ def train(vlm, first, second, features, folder, on_step=lambda step: None, epoch
     }
     for name, corpus, options in (("pretrain", first, pretrain), ("finetune", second, finetune)):
         where = {"checkpoint": folder / name, "save_every": 3, "on_step": on_step}
-        fit_stage(vlm, corpus, features, **options, **OPTIM, **where)
+        fit(vlm, corpus, features, options | OPTIM, **where)
 
 
 def test_a_tiny_vlm_learns_a_handful_of_samples_and_needs_the_picture(vit_folder, lm_folder, world, tmp_path):
@@ -124,7 +126,7 @@ def test_pretraining_moves_the_projector_alone(resnet_folder, lm_folder, world, 
         **OPTIM,
     }
     where = {"checkpoint": tmp_path / "x.safetensors", "save_every": 100, "on_step": lambda step: None}
-    fit_stage(vlm, first, features, **options, **where)
+    fit(vlm, first, features, options, **where)
     moved = {name for name, value in vlm.model.state_dict().items() if not torch.equal(value, before[name])}
     assert moved == {f"model.multi_modal_projector.linear_{i}.{p}" for i in (1, 2) for p in ("weight", "bias")}
 

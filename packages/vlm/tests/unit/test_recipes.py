@@ -104,6 +104,10 @@ def test_a_recipe_may_begin_as_a_packaged_one():
         ({"template": "Plain"}, "plain"),
         ({"lora": {"rank": 0, "alpha": 1}}, "greater than 0"),
         ({"lora": {"rank": 8, "alpha": 1, "dropout": 1.0}}, "less than 1"),
+        ({"compile": True}, "sampler random gives batches of many shapes; set sampler: packing"),
+        ({"compile": True}, "zero_stage 3 moves weights"),
+        ({"compile": True}, "gradient_checkpointing runs a layer twice"),
+        ({"compile": True}, "flash_attention_2 takes the longest sample"),
     ],
 )
 def test_nonsense_is_refused(changes, says):
