@@ -13,7 +13,7 @@ from kd_distill.signals import StopFlag, stop_flag
 
 from pipeline.data import derive, fetch
 from pipeline.data.board import Bars, gigabytes
-from pipeline.data.check import Found, How, check, checked, link
+from pipeline.data.check import Found, How, check, checked, link, pinned
 from pipeline.data.download import client
 from pipeline.data.errors import DataError, StoppedError
 from pipeline.data.manifest import read_manifest
@@ -116,7 +116,6 @@ def fetch_command(
         missing, failed = to_bring(spec, chosen(spec, names), workers)
         for name in missing:
             locks.enter_context(sole_writer(spec.state(name)))
-            link(spec, name)
         try:
             failed |= bring(spec, missing, flag, jobs, drop_archives=drop_archives, dry_run=dry_run)
             for name in (name for name in missing if name not in failed and not dry_run):
@@ -136,13 +135,19 @@ def to_bring(spec: DataFile, names: list[str], workers: int) -> tuple[list[str],
     missing: list[str] = []
     failed: dict[str, list[DataError]] = {}
     for name in names:
-        if not spec.manifest(name).is_file() or not spec.folder(name).is_dir():
-            missing.append(name)
+        link(spec, name)
+        here = spec.folder(name).is_dir() and any(spec.folder(name).iterdir())
+        named = spec.manifest(name).is_file()
+        if not here or (not named and (pinned(spec.state(name)) or spec.datasets[name].base)):
+            missing.append(name)  # nothing, or what a fetch has begun
             continue
         try:
             say(check(spec, name, How(workers)))
         except DataError as error:
-            failed[name] = [error]
+            if named:
+                failed[name] = [error]
+            else:
+                missing.append(name)
     return missing, failed
 
 

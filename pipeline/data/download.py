@@ -154,7 +154,7 @@ def _once(
         return
     headers = {**remote.headers, "Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
     with http.stream("GET", remote.url, headers=headers) as response:
-        if response.status_code == 416 or not _same_file(response, part, have):
+        if response.status_code == 416 or not _same_file(response, remote, part, have):
             part.unlink(missing_ok=True)
             on_bytes(-have)
             raise TransientError("the file on the server is another one now; beginning again")
@@ -176,12 +176,12 @@ def _once(
         raise TransientError(f"expected {remote.size} bytes, got {reached}")
 
 
-def _same_file(response: httpx.Response, part: Path, have: int) -> bool:
-    """Whether an answer goes on where `part` ends; what names the server's file is kept beside it."""
+def _same_file(response: httpx.Response, remote: Remote, part: Path, have: int) -> bool:
+    """Whether an answer goes on where `part` ends. Where no digest will tell, the server's tag is kept and compared."""
     note, tag = part.with_suffix(".etag"), response.headers.get("ETag", "")
     if response.status_code == 206:
         start = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
-        before = note.read_text() if note.exists() else tag
+        before = note.read_text() if note.exists() and remote.sha256 is None else tag
         return start is not None and int(start[1]) == have and before == tag
     if response.status_code == 200:
         note.write_text(tag)

@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -16,6 +16,7 @@ from pipeline.data import hub
 from pipeline.data.check import PINNED, pinned
 from pipeline.data.download import Remote, digest_of, download, part_of
 from pipeline.data.errors import DataError, IntegrityError, SpaceError
+from pipeline.data.inventory import walk
 from pipeline.data.manifest import read_manifest
 from pipeline.data.spec import DataFile, Source
 from pipeline.data.unpack import unpack
@@ -59,10 +60,16 @@ class Piece:
 
 @dataclass(frozen=True)
 class Archive:
-    """Pieces that are one archive, and the folder that it is unpacked in."""
+    """Pieces that are one archive, and where it is unpacked, below the data set's folder."""
 
     pieces: tuple[Piece, ...]
-    into: Path
+    folder: Path
+    unpack_in: str
+
+    @property
+    def into(self) -> Path:
+        """The folder that it is unpacked in."""
+        return self.folder / self.unpack_in
 
 
 @dataclass
@@ -98,7 +105,7 @@ def plan(spec: DataFile, name: str, http: httpx.Client) -> Plan:
     for source in spec.datasets[name].sources:
         if source.benchmarks:
             result.elsewhere += _benchmarks_left(spec.folder(name), source.benchmarks)
-        elif source.hub or source.url:
+        elif source.hub or source.url:  # a source that is unpacked already still has its pin
             key = str(source.hub or source.url)
             pin, remotes = _asked(source, before.get(key), http)
             if key in before and before[key] in result.pins:  # another part of the same repository
@@ -165,9 +172,20 @@ def _add(result: Plan, source: Source, folder: Path, state: Path, remotes: dict[
             raise DataError(f"{piece.remote.url} would be written to {piece.path}, outside its folder.")
     if source.unpack is None:
         result.pieces += pieces
-    elif not {piece.path for piece in pieces} <= _unpacked(state).keys():
+    elif not _is_unpacked(pieces, result.pieces, folder, source.unpack, _unpacked(state)):
         result.pieces += pieces
-        result.archives.append(Archive(pieces, folder / source.unpack))
+        result.archives.append(Archive(pieces, folder, source.unpack))
+
+
+def _is_unpacked(
+    parts: Sequence[Piece], others: Sequence[Piece], folder: Path, unpack_in: str, done: Mapping[str, Any]
+) -> bool:
+    """Whether an archive was unpacked, and its folder holds as many files as then, `others` left out."""
+    into = folder / unpack_in
+    held = sum(entry["files"] for entry in done.values() if entry["into"] == unpack_in)
+    there = sum(1 for _ in walk(into)) if into.is_dir() else 0
+    there -= sum(other.target.is_relative_to(into) and other.target.is_file() for other in others)
+    return {part.path for part in parts} <= done.keys() and there >= held
 
 
 def _unpacked(state: Path) -> dict[str, Any]:
@@ -258,7 +276,9 @@ def _unpack(state: Path, archive: Archive, how: Bringing) -> None:
     held = unpack(files, archive.into, on_file=shown, stopped=how.stopped)
     shown.end(f"{held.files:,} files, {held.bytes:,} bytes in {archive.into}")
     os.sync()  # half a million files last before it is written that they do
-    done = _unpacked(state) | {piece.path: {"files": held.files, "bytes": held.bytes} for piece in archive.pieces}
+    entry = {"files": held.files, "bytes": held.bytes, "into": archive.unpack_in}
+    others = {piece.path: entry | {"files": 0, "bytes": 0} for piece in archive.pieces[1:]}  # parts, counted once
+    done = _unpacked(state) | others | {archive.pieces[0].path: entry}
     write_whole(state / UNPACKED, (json.dumps(done, indent=1, sort_keys=True) + "\n").encode())
     if how.drop_archives:
         for file in files:

@@ -26,6 +26,8 @@ class FileServer(ThreadingHTTPServer):
         self.faults: dict[str, list[str]] = defaultdict(list)
         self.sent: Counter[str] = Counter()
         self.requests: Counter[str] = Counter()
+        self.moved: dict[str, str] = {}  # path: URL that it is redirected to
+        self.tokens: list[str | None] = []  # Authorization of every request for a file
         self.release = threading.Event()
         self.gated: set[str] = set()
         self.commit = "c" * 40
@@ -101,6 +103,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def _file(self, path: str, *, body: bool) -> None:
         self.server.requests[path] += body
+        self.server.tokens.append(self.headers.get("Authorization"))
+        if path in self.server.moved:
+            self._json({}, 302, {"Location": self.server.moved[path]})
+            return
         fault = self.server.faults[path].pop(0) if body and self.server.faults[path] else ""
         file = self.server.folder / path.lstrip("/")
         if fault.isdigit() or not file.is_file():

@@ -246,6 +246,13 @@ def test_a_check_that_was_killed_goes_on_with_the_files_it_had_read(tmp_path, mo
     assert listing.read() == whole
 
 
+def test_several_processes_find_the_same(tmp_path, monkeypatch):
+    conversations(tmp_path / "set", 40)
+    alone = Listing(tmp_path / "alone.jsonl").refresh(tmp_path / "set")
+    monkeypatch.setattr("pipeline.data.inventory.SMALL", 0)
+    assert Listing(tmp_path / "together.jsonl").refresh(tmp_path / "set", workers=2) == alone
+
+
 def test_two_checks_of_one_data_set_do_not_meet(tmp_path):
     shard(tmp_path / "datasets" / "set" / "0.tar", 3)
     spec = spec_of(tmp_path, "shards")

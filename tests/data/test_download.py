@@ -119,6 +119,16 @@ def test_a_file_that_changed_on_the_server_is_begun_again(server, tmp_path):
     assert fetched(server, tmp_path / "file", sha256=None)[0] == hashlib.sha256(other).hexdigest()
 
 
+def test_a_token_does_not_follow_a_redirect_to_another_server(server, tmp_path):
+    with serving(server.folder) as store:
+        server.moved["/moved"] = f"{store.url}/file"
+        remote = Remote(f"{server.url}/moved", len(CONTENT), DIGEST, {"Authorization": "Bearer secret"})
+        with client() as http:
+            download(http, remote, tmp_path / "file", on_bytes=lambda n: None, stopped=lambda: False)
+        assert server.tokens == ["Bearer secret"]
+        assert store.tokens == [None]
+
+
 KILLED = """
 import sys
 from pathlib import Path

@@ -235,6 +235,14 @@ def test_a_disk_that_is_too_small_is_refused_before_a_byte_is_fetched(server, tm
         fetch.require_room(spec.root, [plan])
 
 
+def test_a_folder_that_is_whole_already_is_taken_as_it_is_and_no_server_is_asked(here, tmp_path):
+    _, spec, _ = here
+    shutil.copytree(spec.folder("llava-pretrain"), tmp_path / "datasets" / "llava-pretrain")
+    done = run("fetch", papers_data(tmp_path / "data.yaml", tmp_path, NOWHERE), NOWHERE, "llava-pretrain")
+    assert done.returncode == 0, done.stderr
+    assert "llava-pretrain: 12 pictures, 12 rows, 0 text_only" in done.stdout
+
+
 def test_archives_are_dropped_when_asked_and_not_fetched_again(server, tmp_path):
     file = papers_data(tmp_path / "data.yaml", tmp_path, server.url)
     assert run("fetch", file, server.url, "bunny-finetune", "--drop-archives").returncode == 0
@@ -243,3 +251,8 @@ def test_archives_are_dropped_when_asked_and_not_fetched_again(server, tmp_path)
     server.sent.clear()
     assert run("fetch", file, server.url, "bunny-finetune").returncode == 0
     assert not server.sent
+    picture = next((tmp_path / "datasets" / "bunny" / "finetune" / "images").rglob("*.jpg"))
+    picture.unlink()
+    (tmp_path / "manifests" / "bunny-finetune.json").unlink()
+    assert run("fetch", file, server.url, "bunny-finetune").returncode == 0
+    assert picture.is_file()
