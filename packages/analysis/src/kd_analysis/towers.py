@@ -18,6 +18,8 @@ from kd_analysis.folders import config_of
 from kd_analysis.heads import Head, read_heads
 from kd_analysis.taps import CLS, GRID, LAYER, OF_CLIP, module_of, projected
 
+WEIGHTS = "open_clip_model.safetensors"
+
 # ---------------------------------------------------------------- one forward
 
 
@@ -252,6 +254,8 @@ def load(folder: Path, heads: Path | None = None) -> ClipEncoder:
         heads: Where its heads are, if not in the folder; see `heads.read_heads`.
     """
     _refuse_downloads(folder)
+    if not (folder / WEIGHTS).is_file():  # open_clip would take a pickle
+        raise FileNotFoundError(f"Expected an open_clip model folder at {folder}, found no {WEIGHTS} in it.")
     return _encoder(open_clip.create_model(f"local-dir:{folder}", device="cpu"), read_heads(heads or folder))
 
 

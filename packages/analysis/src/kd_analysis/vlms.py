@@ -107,12 +107,17 @@ def load(folder: Path) -> VlmEncoder:
     """The VLM of a transformers folder; its language model is dropped.
 
     Raises:
-        ValueError: If it has no projector where Llava and FastVLM have theirs.
+        ValueError: If weights are missing, or it has no projector where Llava and FastVLM have theirs.
     """
     local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     # Pillow's resampling, as open_clip and trainings have it; torchvision's is a level of 255 off here and there
     processor = AutoImageProcessor.from_pretrained(folder, backend="pil", **local)
-    loaded = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, **local)
+    found: Any = AutoModelForImageTextToText.from_pretrained(
+        folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **local
+    )
+    loaded, report = found
+    if missing := sorted(report["missing_keys"]):  # transformers would go on with random ones
+        raise ValueError(f"{folder}: {len(missing)} weights are missing, such as {missing[0]}.")
     model = loaded.model
     if not hasattr(model, PROJECTOR):
         raise ValueError(f"{folder}: expected a VLM with a {PROJECTOR}, got {type(loaded).__name__}.")

@@ -9,6 +9,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from kd_vlm.templates import IMAGE, end_token_id
 
+LOCAL: dict[str, Any] = {  # nothing is fetched, no code of a folder runs, and nobody is asked whether it may
+    "local_files_only": True,
+    "trust_remote_code": False,
+}
+
 
 @dataclass(frozen=True)
 class LanguageModel:
@@ -37,10 +42,15 @@ def load_language_model(folder: Path, template: str = "qwen2_base") -> LanguageM
         template: How conversations are written; it says which token ends an answer.
 
     Raises:
-        ValueError: If the template cannot be written with this tokenizer.
+        ValueError: If the template cannot be written with this tokenizer, or a weight is missing.
     """
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, padding_side="left")
-    model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(folder, **LOCAL, padding_side="left")
+    loaded: Any = AutoModelForCausalLM.from_pretrained(
+        folder, **LOCAL, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+    )
+    model, report = loaded
+    if missing := sorted(report["missing_keys"]):  # transformers would go on with random ones
+        raise ValueError(f"{folder}: {len(missing)} weights are missing, such as {missing[0]}; fetch the model again.")
     model.config.name_or_path = ""  # where it was loaded from would make equal models differ
     end_id = end_token_id(tokenizer, template)
     tokenizer.add_special_tokens({"extra_special_tokens": [IMAGE]})

@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers import AutoModelForImageTextToText, AutoProcessor, CLIPImageProcessorPil
 
 from kd_vlm.assembly import Vlm
+from kd_vlm.language_model import LOCAL
 
 
 def load_vlm(folder: Path, device: str = "cpu") -> Vlm:
@@ -21,12 +22,12 @@ def load_vlm(folder: Path, device: str = "cpu") -> Vlm:
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(f"Expected a stock VLM (config.json, safetensors, processor) in {folder}, found none.")
     loaded: Any = AutoModelForImageTextToText.from_pretrained(
-        folder, local_files_only=True, dtype=torch.float32, output_loading_info=True
+        folder, **LOCAL, use_safetensors=True, dtype=torch.float32, output_loading_info=True
     )
     model, report = loaded
     if missing := sorted(report["missing_keys"]):
         raise ValueError(f"{folder}: {len(missing)} weights are missing, such as {missing[0]}; export it again.")
-    processor: Any = AutoProcessor.from_pretrained(folder, local_files_only=True)
+    processor: Any = AutoProcessor.from_pretrained(folder, **LOCAL)
     if type(processor.image_processor).__name__.startswith("CLIPImageProcessor"):
         processor.image_processor = CLIPImageProcessorPil.from_dict(processor.image_processor.to_dict())
     blank = processor(text=processor.image_token, images=Image.new("RGB", (64, 64)), return_tensors="pt")

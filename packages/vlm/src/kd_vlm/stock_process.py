@@ -27,10 +27,10 @@ def main(exchange: Path) -> None:
 
     request = json.loads((exchange / "request.json").read_text())
     loaded: Any = AutoModelForImageTextToText.from_pretrained(
-        request["model"], local_files_only=True, dtype="float32", output_loading_info=True
+        request["model"], local_files_only=True, trust_remote_code=False, dtype="float32", output_loading_info=True
     )
     model, report = loaded
-    processor = AutoProcessor.from_pretrained(request["model"], local_files_only=True)
+    processor = AutoProcessor.from_pretrained(request["model"], local_files_only=True, trust_remote_code=False)
     model.eval()
     texts = [_answer(exchange, i, sample, model, processor, request) for i, sample in enumerate(request["samples"])]
     reply = {

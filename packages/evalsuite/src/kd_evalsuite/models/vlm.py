@@ -37,7 +37,7 @@ class TransformersVlm:
         features: A folder where the encoder's features of images are kept for other runs.
 
     Raises:
-        DataError: If the folder is not such a checkpoint, or has no chat template.
+        DataError: If the folder is not such a checkpoint, lacks weights, or has no chat template.
     """
 
     def __init__(self, folder: Path, device: str = "cpu", dtype: str = "float32", features: Path | None = None) -> None:
@@ -45,11 +45,14 @@ class TransformersVlm:
         try:
             config = AutoConfig.from_pretrained(folder, **local)
             self.processor = AutoProcessor.from_pretrained(folder, **local)
-            model = AutoModelForImageTextToText.from_pretrained(
-                folder, config=config, dtype=DTYPES[dtype], use_safetensors=True, **local
+            loaded: Any = AutoModelForImageTextToText.from_pretrained(
+                folder, config=config, dtype=DTYPES[dtype], use_safetensors=True, output_loading_info=True, **local
             )
         except (OSError, ValueError, KeyError) as error:
             raise DataError(f"Expected a transformers image-text checkpoint in {folder}: {error}") from error
+        model, report = loaded
+        if missing := sorted(report["missing_keys"]):  # transformers would go on with random ones
+            raise DataError(f"{folder}: {len(missing)} weights are missing, such as {missing[0]}; get the model again.")
         self.model = model.eval().requires_grad_(False).to(device)
         self.chat = Chat(self.processor, folder)
         self.ends = self.chat.ends(model.generation_config.eos_token_id)
