@@ -13,7 +13,8 @@ from kd_distill.journal import Journal
 from kd_distill.tracking import JOURNAL
 
 WRAPPED = "module."  # what DistributedDataParallel puts before every name
-NAME = re.compile(r"(teacher-[A-Za-z0-9_-]+|student-[A-Za-z0-9_-]+?--[A-Za-z0-9_-]+?--[A-Za-z0-9_-]+)")
+ID = "[A-Za-z0-9_]+(?:-[A-Za-z0-9_]+)*"  # two hyphens part ids
+NAME = re.compile(rf"teacher-{ID}|student-{ID}--(?P<teacher>{ID}(?:\+{ID})*)--(?P<recipe>{ID})")
 
 
 def adopt(weights: Path, architecture: str, name: str, out: Path) -> Path:
@@ -30,8 +31,12 @@ def adopt(weights: Path, architecture: str, name: str, out: Path) -> Path:
         FileNotFoundError: If there is no such file.
         ValueError: If the name has another form, or the weights do not fit the architecture.
     """
-    if not NAME.fullmatch(name):
-        raise ValueError(f"Expected the name teacher-<id> or student-<arch>--<teacher>--<recipe>, got {name!r}.")
+    named = NAME.fullmatch(name)
+    if not named:
+        raise ValueError(
+            f"Expected the name teacher-<id>, or student-<arch>--<teacher or none>--<recipe> of three parts between "
+            f"double hyphens, got {name!r}. Ids hold letters, digits, - and _."
+        )
     if not weights.is_file():
         raise FileNotFoundError(f"Expected weights at {weights}, found none.")
     folder = out / name
@@ -42,8 +47,7 @@ def adopt(weights: Path, architecture: str, name: str, out: Path) -> Path:
     models.fill(model, _unwrapped(read_weights(weights, model)), str(weights))
     with weights.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    kind, _, rest = name.partition("-")
-    teacher, recipe = rest.split("--")[1:] if kind == "student" else ("none", "pretrained")
+    kind, teacher, recipe = name.partition("-")[0], named["teacher"] or "none", named["recipe"] or "pretrained"
     params = {"kind": kind, "architecture": config.get("name", Path(architecture).stem), "weights_sha256": sha256}
     tags = {"kd.arch": Path(architecture).stem, "kd.teacher": teacher, "kd.recipe": recipe, "kd.data": "unknown"}
     with whole_folder(folder) as part:

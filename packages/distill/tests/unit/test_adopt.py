@@ -54,4 +54,7 @@ def test_weights_of_another_shape_and_files_that_run_code_are_refused(tmp_path, 
         adopt(tmp_path / "code.pt", architecture, NAME, tmp_path / "models")
     with pytest.raises(ValueError, match="Expected the name"):
         adopt(tmp_path / "other.pt", architecture, "vit-t", tmp_path / "models")
+    for name in ("student-vit-t--a--b--c", "student-vit-t--a", "student-vit-t---a--b", "student---a--b"):
+        with pytest.raises(ValueError, match="three parts between double hyphens, got 'student-"):
+            adopt(tmp_path / "other.pt", architecture, name, tmp_path / "models")
     assert not (tmp_path / "models" / NAME).exists()

@@ -57,9 +57,9 @@ class Batch:
         return Batch(self.ids.to(device), self.labels.to(device), position_ids, *counts)
 
 
-def collate(samples: Sequence[Encoded], pad_id: int, *, multiple_of: int = 1) -> Batch:
-    """One sample a row, padded on the right to the longest, rounded up to a multiple of `multiple_of` tokens."""
-    longest = -(-max(len(sample.ids) for sample in samples) // multiple_of) * multiple_of
+def collate(samples: Sequence[Encoded], pad_id: int) -> Batch:
+    """One sample a row, padded on the right to the longest."""
+    longest = max(len(sample.ids) for sample in samples)
     ids = torch.full((len(samples), longest), pad_id)
     labels = torch.full((len(samples), longest), IGNORE)
     for i, sample in enumerate(samples):

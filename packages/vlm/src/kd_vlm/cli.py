@@ -79,14 +79,21 @@ def lm(
 
 @app.command(epilog="Example: vlm register models/vlms/* --refs refs/vlms")
 def register(
-    folders: Annotated[list[Path], typer.Argument(help="What `vlm run` or `vlm lm` wrote.")],
+    folders: Annotated[list[Path], typer.Argument(help="What `vlm run`, `vlm lm` or `vlm export` wrote.")],
+    name: Annotated[
+        str | None, typer.Option(help="Of a folder without a journal, such as an export; else the folder's own name.")
+    ] = None,
     refs: Annotated[Path | None, typer.Option(help="Folder to write references to, one file a model.")] = None,
 ) -> None:
     """Make MLflow hold the runs and the models of folders, and write their references."""
     with errors():
+        from kd_vlm.adopting import adopt
         from kd_vlm.journal import register as register_folder
+        from kd_vlm.tracking import JOURNAL
 
         for folder in folders:
+            if not (folder / JOURNAL).is_file():
+                adopt(folder, name or folder.name)
             model = register_folder(folder, refs and refs / f"{folder.name}.json")
             typer.echo(f"{model.name} {model.sha256[:12]}")
 
@@ -103,6 +110,7 @@ def sync(folders: Annotated[list[Path], typer.Argument(help="Looked through for 
 
 app.command(epilog=cli_sweep.EXAMPLE)(cli_sweep.sweep)
 app.command(epilog=cli_data.EXAMPLE)(cli_data.validate)
+app.command(epilog="Example: vlm unpack llava.parquet --images data/images --out data/llava.jsonl")(cli_data.unpack)
 app.command(epilog="Example: vlm caches runs/vision --verify")(cli_data.caches)
 app.add_typer(cli_recipes.app, name="recipes")
 app.add_typer(cli_models.app)

@@ -1,4 +1,4 @@
-"""The commands about data: `vlm validate`, `vlm caches`."""
+"""The commands about data: `vlm validate`, `vlm unpack`, `vlm caches`."""
 
 import os
 from pathlib import Path
@@ -23,7 +23,10 @@ def validate(
     images: Annotated[Path, typer.Option(help="The folder of their pictures.")],
     out: Annotated[Path, typer.Option(help="A folder for the manifest, one for each file.")],
     lm: Annotated[
-        str | None, typer.Option(help="A language model (refs/NAME.json, models:/NAME or a folder): counts tokens.")
+        str | None,
+        typer.Option(
+            help="A language model (refs/NAME.json, models:/NAME, hf-hub:OWNER/NAME, a folder): counts tokens."
+        ),
     ] = None,
     template: Annotated[TemplateName, typer.Option(help="How conversations are written.")] = "qwen2_base",
     tokens_per_image: Annotated[int, typer.Option(min=1, help="Visual tokens of one picture.")] = 196,
@@ -36,7 +39,7 @@ def validate(
     Exit code 3 says that more rows than allowed are bad. An interrupted validation goes on when it is run again.
     """
     with errors():
-        from kd_vlm.tracking import resolve
+        from kd_vlm.sources import resolve
         from kd_vlm.validate import Tokens
         from kd_vlm.validate import validate as check
         from kd_vlm.workspace import progress
@@ -75,6 +78,25 @@ def _report(manifest: "Manifest") -> None:
             f"supervised {tokens['supervised_share']:.2%}"
         )
     typer.echo(str(manifest.folder / "manifest.json"))
+
+
+def unpack(
+    parquet: Annotated[Path, typer.Argument(help="Conversations whose column image or images holds the pictures.")],
+    images: Annotated[Path, typer.Option(help="The folder for the pictures.")],
+    out: Annotated[Path, typer.Option(help="The conversations: a .jsonl file.")],
+) -> None:
+    """Write the pictures that a parquet file holds to a folder, and its conversations with their paths.
+
+    Interrupted and run again it writes what is missing.
+    """
+    with errors():
+        from kd_vlm.unpack import unpack as take_out
+        from kd_vlm.workspace import progress
+
+        with progress() as bars:
+            bar = bars.add_task("unpack", total=None, note="")
+            n = take_out(parquet, out, images, lambda done, of: bars.update(bar, completed=done, total=of))
+        typer.echo(f"{out}: {n:,} pictures in {images}")
 
 
 def caches(

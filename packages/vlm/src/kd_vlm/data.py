@@ -1,7 +1,8 @@
 """Conversation files of the LLaVA family: LLaVA-Pretrain, mix665k, Bunny; and what is done with bad samples."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, overload
@@ -13,6 +14,8 @@ from kd_vlm.problems import BadSampleError, Known, MissingImageError, Policy, Pr
 from kd_vlm.rows import Rows, open_rows
 from kd_vlm.templates import IMAGE, Encoded, Turn
 from kd_vlm.token_store import TokenStore
+
+AHEAD = 512  # samples that are looked at side by side
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,13 @@ def chosen(samples: Sequence[Sample], numbers: Sequence[int]) -> Sequence[Sample
 
 
 def read_conversations(
-    path: Path, *, images: Path | None = None, bad: Policy = "error", known: Known | None = None
+    path: Path,
+    *,
+    images: Path | None = None,
+    bad: Policy = "error",
+    known: Known | None = None,
+    decode: bool = False,
+    on_row: Callable[[int, int], None] = lambda done, of: None,
 ) -> Conversations:
     """The samples of `path` (`.json`, `.jsonl` or `.parquet`), after a look at each.
 
@@ -79,6 +88,8 @@ def read_conversations(
         bad: What to do with a sample that cannot be used. `error`: stop at the first. `skip`: leave it out. `blank`:
             put a grey picture in the place of one that is not to be had, and leave out what that does not mend.
         known: What a validation of this file found (`manifest.problems`); then no picture is looked at again.
+        decode: Without `known`, also decode each picture once, in threads: a manifest saves that.
+        on_row: Called with the rows that were looked at, and all.
 
     Raises:
         FileNotFoundError: If the file is missing, or a picture with `bad="error"`.
@@ -88,8 +99,9 @@ def read_conversations(
     numbers: list[int] = []
     blanks: dict[int, frozenset[str]] = {}
     counts: Counter[str] = Counter()
-    for number in range(len(rows)):
-        problems = known.get(number, ()) if known is not None else _problems(rows, number, images)
+    found = _looked_at(rows, images, decode) if known is None else (known.get(n, ()) for n in range(len(rows)))
+    for number, problems in enumerate(found):
+        on_row(number + 1, len(rows))
         if problems and bad == "error":
             kind = MissingImageError if problems[0].cause == "image_missing" else BadSampleError
             raise kind(problems[0].cause, f"{path}: sample {number}: {problems[0].message}")
@@ -101,12 +113,25 @@ def read_conversations(
     return Conversations(rows, np.array(numbers, dtype=np.int64), blanks, counts)
 
 
-def _problems(rows: Rows, number: int, images: Path | None) -> list[Problem]:
+def _looked_at(rows: Rows, images: Path | None, decode: bool) -> Iterator[list[Problem]]:
+    """What is wrong with each row; rows are read here, pictures by threads if they are decoded."""
+
+    def look(sample: Sample | BadSampleError) -> list[Problem]:
+        if isinstance(sample, BadSampleError):
+            return [Problem(sample.cause, str(sample))]
+        return [] if images is None else picture_problems(sample, images, decode=decode)
+
+    with ThreadPoolExecutor(None if decode else 1) as pool:
+        for start in range(0, len(rows), AHEAD):
+            block = [_sample_or_error(rows, number) for number in range(start, min(start + AHEAD, len(rows)))]
+            yield from pool.map(look, block) if decode else map(look, block)
+
+
+def _sample_or_error(rows: Rows, number: int) -> Sample | BadSampleError:
     try:
-        sample = row_sample(rows, number)
+        return row_sample(rows, number)
     except BadSampleError as error:
-        return [Problem(error.cause, str(error))]
-    return [] if images is None else picture_problems(sample, images, decode=False)
+        return error
 
 
 def row_sample(rows: Rows, number: int) -> Sample:
@@ -140,7 +165,7 @@ def parse(row: Any) -> Sample:
     try:
         image = row.get("image") or ()
         if isinstance(image, dict):
-            raise TypeError("image holds a picture; write the pictures to a folder and give their paths")
+            raise TypeError("image holds a picture; `vlm unpack` writes such pictures to a folder")
         images = (image,) if isinstance(image, str) else tuple(_strings(image))
         messages = [tuple(_strings((m["from"], m["value"]))) for m in row["conversations"]]
         name = str(row.get("id", ""))

@@ -9,6 +9,7 @@ def exit_code(error: Exception) -> int | None:
     from kd_vlm.distributed import RankLostError
     from kd_vlm.durable import storage_trouble
     from kd_vlm.lock import LockHeldError
+    from kd_vlm.plan import StalledError
     from kd_vlm.shipping import UnreachableError
     from kd_vlm.signals import Stopped
     from kd_vlm.tracking import IntegrityError
@@ -20,7 +21,7 @@ def exit_code(error: Exception) -> int | None:
         (StorageError, 6),
         (IntegrityError, 5),
         (FloatingPointError, 4),
-        ((UnreachableError, RankLostError), REQUEUE),
+        ((UnreachableError, RankLostError, StalledError), REQUEUE),
         ((ValueError, FileNotFoundError), 2),
     )
     known = next((code for kind, code in codes if isinstance(error, kind)), None)

@@ -90,7 +90,17 @@ def gather(encoder: Path, lm: Path, recipe: Recipe, data: Data, seed: int) -> Ma
 
 def _conversations(params: CorpusParams, bad: Policy) -> Conversations:
     known = None if params.manifest is None else read_manifest(params.manifest, params.file).problems()
-    return read_conversations(params.file, images=params.images, bad=bad, known=known)
+    decode = known is None and bad != "error"
+    with progress(show=decode) as bars:
+        bar = bars.add_task("pictures", total=None, note="")
+        return read_conversations(
+            params.file,
+            images=params.images,
+            bad=bad,
+            known=known,
+            decode=decode,
+            on_row=lambda done, of: bars.update(bar, completed=done, total=of),
+        )
 
 
 def without_images(sample: Sample) -> Sample:

@@ -1,6 +1,6 @@
 """The share of one rank in a plan of micro-batches, each with what it counts in its step's loss."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,6 +55,10 @@ def share_of(
     return share
 
 
+class StalledError(RuntimeError):
+    """A data worker died or hangs; the same command goes on from the last checkpoint (exit code 75)."""
+
+
 class MicroBatches(Dataset[dict[str, Any]]):
     """What a data loader gives: the micro-batch and whatever `load` makes of its samples."""
 
@@ -73,4 +77,25 @@ class MicroBatches(Dataset[dict[str, Any]]):
 
     def loader(self, workers: int) -> DataLoader[dict[str, Any]]:
         """In order; a worker that dies or hangs is an error with its process id, after `WORKER_SECONDS` at most."""
-        return DataLoader(self, batch_size=None, num_workers=workers, timeout=WORKER_SECONDS if workers else 0)
+        return _Watched(self, batch_size=None, num_workers=workers, timeout=WORKER_SECONDS if workers else 0)
+
+
+class _Watched(DataLoader[dict[str, Any]]):
+    """A data loader whose errors about workers name them."""
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:  # type: ignore[override]
+        inner = super().__iter__()
+        workers = [worker.pid for worker in getattr(inner, "_workers", ())]
+        while True:
+            try:
+                batch = next(inner)
+            except StopIteration:
+                return
+            except RuntimeError as error:
+                if workers and str(error).startswith("DataLoader "):  # torch's own, about its processes
+                    raise StalledError(
+                        f"The data workers (process ids {', '.join(map(str, workers))}) gave no micro-batch: {error}. "
+                        "The last checkpoint stands; run again, with workers: 0 if it happens again."
+                    ) from error
+                raise
+            yield batch

@@ -3,6 +3,7 @@
 import codecs
 import json
 import os
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -48,9 +49,9 @@ class Rows(Sequence[Any]):
             raise IndexError(f"{self.path} has {len(self)} rows, asked for {at}.")
         return self.row(at % len(self))
 
+    @abstractmethod
     def row(self, at: int) -> Any:
         """Row `at`, from 0. Raises ValueError if that row is no valid JSON."""
-        raise NotImplementedError
 
 
 class JsonRows(Rows):

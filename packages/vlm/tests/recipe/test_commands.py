@@ -72,6 +72,14 @@ def test_from_text_and_encoder_to_a_registered_vlm(study, vit_folder):
         assert name in call("register", study / "models" / cell, "--refs", study / "refs")
         ref = study / "refs" / f"{cell}.json"
         assert tracking.resolve(ref).sha256 == json.loads(ref.read_text())["sha256"]
+    call("export", folder, "--out", study / "export")
+    exported = tracking.digest(study / "export")
+    assert CliRunner().invoke(app, ["register", "export"]).exit_code == 2, "it has no journal that names it"
+    assert "vlm-for-others" in call("register", "export", "--name", "vlm-for-others", "--refs", study / "refs")
+    found = tracking.resolve("models:/vlm-for-others@candidate")
+    assert (found.kind, found.sha256, exported) == ("vlm", tracking.digest(study / "export"), found.sha256)
+    assert "vlm-for-others" in call("register", "export")
+    assert CliRunner().invoke(app, ["register", str(study / "refs"), "--name", "vlm-x"]).exit_code == 2
     (model,) = [e for e in events if e["event"] == "model"]
     assert model["tags"]["kd.encoder_sha256"] == tracking.digest(vit_folder)
     first = tracking.digest(folder)

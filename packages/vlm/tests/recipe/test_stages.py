@@ -17,6 +17,7 @@ from kd_vlm.regimen import Regimen, split
 from kd_vlm.schedule import Schedule
 from kd_vlm.signals import Stopped
 from kd_vlm.train import batch_loss, parameter_groups, set_trainable
+from transformers import SwinConfig, SwinModel
 
 from packages.vlm.tests.faults import tiny
 from packages.vlm.tests.faults.tiny import STAGE, build, write_inputs
@@ -120,14 +121,24 @@ def test_a_frozen_tower_stays_as_it_is_while_the_trainer_trains(make, tmp_path):
     assert any(not torch.equal(value, buffers[name]) for name, value in control.tower.named_buffers())
 
 
-def test_drop_path_does_not_draw_in_a_tower_that_is_kept_in_eval_mode():
-    tower = torch.nn.Sequential(torch.nn.Dropout(0.5), torch.nn.BatchNorm1d(4))
-    whole = torch.nn.ModuleDict({"tower": tower, "head": torch.nn.Linear(4, 4)})
-    keep_in_eval_mode(tower)
-    whole.train()
-    x = torch.ones(3, 4)
-    assert whole["head"].training
-    assert torch.equal(tower(x), tower(x))
+def test_drop_path_of_a_swin_does_not_draw_in_a_tower_that_is_kept_in_eval_mode():
+    shape = {"image_size": 32, "patch_size": 4, "embed_dim": 8, "depths": [2, 2], "num_heads": [1, 2], "window_size": 4}
+    pixels = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+    def drawn(keep):
+        with torch.random.fork_rng():
+            torch.random.default_generator.manual_seed(0)
+            tower = SwinModel(SwinConfig(**shape, drop_path_rate=0.5))
+            whole = torch.nn.ModuleDict({"tower": tower, "head": torch.nn.Linear(4, 4)})
+            if keep:
+                keep_in_eval_mode(tower)
+            whole.train()
+            assert whole["head"].training
+            with torch.no_grad():
+                return tower(pixels).last_hidden_state, tower(pixels).last_hidden_state
+
+    assert torch.equal(*drawn(keep=True))
+    assert not torch.equal(*drawn(keep=False)), "the control shows what would happen"
 
 
 def test_a_micro_batch_without_pictures_takes_the_same_path_and_adds_exact_zeros(make):

@@ -173,6 +173,23 @@ def test_an_identity_in_the_connector_is_not_trained(vit_folder, lm_folder, conn
             parameter_groups(vlm, 1e-3, None)
 
 
+def test_a_language_model_learns_behind_the_identity(vit_folder, lm_folder, world, tmp_path):
+    """Tower and language model are both 32 wide; features pass as they are, and have no weights to be trained."""
+    encoder = load_encoder(vit_folder)
+    vlm = assemble(encoder, lm_folder, torch.Generator().manual_seed(0), connector="identity")
+    samples = read_conversations(world / "mix.json")
+    corpus = prepare(vlm, samples, world / "images", template="qwen2_base", least_supervised_share=0.01)
+    paths = list(dict.fromkeys(p for sample in corpus.pictures for p in sample))
+    features = cache_features(encoder, paths, root=tmp_path, memory_limit=10**9, on_batch=lambda n: None)
+    before = {name: p.clone() for name, p in vlm.projector.named_parameters()}
+    losses = []
+    how = {"batch_size": 4, "epochs": 8, "projector_lr": 1e-3, "language_model": "trained", "language_model_lr": 5e-3}
+    where = {"checkpoint": tmp_path / "run", "save_every": 100, "on_step": lambda step: losses.append(step.loss)}
+    fit(vlm, corpus, features, how | OPTIM, **where)
+    assert losses[-1] < 0.6 * losses[0]
+    assert all(torch.equal(p, before[name]) for name, p in vlm.projector.named_parameters())
+
+
 @pytest.mark.parametrize(("connector", "factor"), [("linear", None), ("pixel_shuffle", 2)])
 def test_other_connectors_learn_in_the_same_stages(vit_folder, lm_folder, world, tmp_path, connector, factor):
     vlm, first, second, features = build(vit_folder, lm_folder, world, tmp_path, connector=connector, factor=factor)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from kd_vlm.encoder import load_encoder, visual_tokens
 from kd_vlm.open_clip_config import read_config
+from kd_vlm.preprocess import padding
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -88,6 +89,29 @@ def test_preprocessing_equals_open_clips(encoders, tmp_path, resize_mode, interp
         picture = Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
         ours = processor([picture], return_tensors="pt")["pixel_values"][0]
         torch.testing.assert_close(ours, transform(picture), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("size", [(61, 40), (40, 61), (62, 41), (41, 62), (48, 48)])
+@pytest.mark.parametrize("resize_mode", ["shortest", "squash"])
+def test_padded_preprocessing_is_llavas_square_of_the_mean_colour_and_then_the_plain_one(
+    encoders, tmp_path, size, resize_mode
+):
+    """The formula of "pad" (`expand2square`): a square of the longer edge, each channel int(255 mean), and the picture
+    at half of what is missing, rounded down; an odd row or column more lies below or to the right."""
+    look = encoders.preprocess | {"resize_mode": resize_mode}
+    folder = encoders.write(tmp_path / "encoder", encoders.vit)
+    config = json.loads((folder / "open_clip_config.json").read_text()) | {"preprocess_cfg": look}
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    plain = load_encoder(folder).processor
+    pixels = np.random.default_rng(0).integers(0, 255, (*size[::-1], 3), dtype=np.uint8)
+    edge = max(size)
+    square = np.empty((edge, edge, 3), np.uint8)
+    square[:] = [int(255 * mean) for mean in look["mean"]]
+    left, top = (edge - size[0]) // 2, (edge - size[1]) // 2
+    square[top : top + size[1], left : left + size[0]] = pixels
+    expected = plain(Image.fromarray(square), return_tensors="pt")["pixel_values"]
+    found = padding(plain)(Image.fromarray(pixels), return_tensors="pt")["pixel_values"]
+    assert torch.equal(found, expected)
 
 
 @pytest.mark.parametrize(

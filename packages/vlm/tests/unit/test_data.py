@@ -8,6 +8,7 @@ from kd_vlm.data import Sample, check_supervision, distinct_images, picture_prob
 from kd_vlm.pictures import BLANK, decode_image, image_path, open_image
 from kd_vlm.problems import Problem
 from kd_vlm.templates import IGNORE, Encoded, Turn
+from kd_vlm.unpack import unpack
 from PIL import Image
 
 
@@ -185,3 +186,54 @@ def test_a_sample_without_supervision_stops_the_run(world):
     with pytest.raises(ValueError, match=r"66\.67%"):
         check_supervision(samples, [good, good], least_share=0.7)
     assert check_supervision(samples, [good, good], least_share=0.1) == pytest.approx(2 / 3)
+
+
+def embedded(path, tmp_path, world):
+    """The conversations of the world in Hugging Face's form: pictures inside, some of them as paths."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = json.loads((world / "mix.json").read_text())
+    cells = []
+    for row in rows:
+        names = row.get("image") or []
+        names = [names] if isinstance(names, str) else names
+        cells.append([{"bytes": (world / "images" / name).read_bytes(), "path": None} for name in names])
+    cells[0] = [{"bytes": None, "path": rows[0]["image"]}]
+    columns = {"id": [r["id"] for r in rows], "images": cells, "conversations": [r["conversations"] for r in rows]}
+    pq.write_table(pa.table(columns), path, row_group_size=5)
+    return rows
+
+
+def test_pictures_inside_a_parquet_file_become_files_and_the_samples_stay_what_they_are(tmp_path, world):
+    rows = embedded(tmp_path / "mix.parquet", tmp_path, world)
+    done = unpack(tmp_path / "mix.parquet", tmp_path / "mix.jsonl", tmp_path / "images")
+    before, after = read_conversations(world / "mix.json"), read_conversations(tmp_path / "mix.jsonl")
+    assert [(s.id, s.turns) for s in after] == [(s.id, s.turns) for s in before]
+    assert after[0].images == (rows[0]["image"],), "a picture that is given as a path stays one"
+    for was, sample in zip(before[1:], after[1:], strict=True):
+        for old, new in zip(was.images, sample.images, strict=True):
+            assert (tmp_path / "images" / new).read_bytes() == (world / "images" / old).read_bytes()
+            assert new.endswith(".png")
+    assert done == len({name for s in before[1:] for name in s.images})
+    written = {file: file.stat().st_mtime_ns for file in (tmp_path / "images").rglob("*.png")}
+    next(iter(written)).write_bytes(b"cut short")
+    unpack(tmp_path / "mix.parquet", tmp_path / "mix.jsonl", tmp_path / "images")
+    again = {file: file.stat().st_mtime_ns for file in written}
+    assert sum(again[file] != written[file] for file in written) == 1, "what is there is not written again"
+    with pytest.raises(ValueError, match="`vlm unpack` writes such pictures"):
+        read_conversations(write(tmp_path / "x.json", {"id": "x", "image": {"bytes": "", "path": ""}}))
+
+
+@pytest.mark.parametrize(("policy", "left", "grey"), [("skip", 7, 0), ("blank", 8, 1)])
+def test_a_picture_that_does_not_decode_falls_under_the_policy_without_a_manifest(tmp_path, world, policy, left, grey):
+    import shutil
+
+    shutil.copytree(world / "images", tmp_path / "images")
+    (tmp_path / "images" / "a" / "2.png").write_bytes(b"\x89PNG not really")
+    options = {"images": tmp_path / "images", "bad": policy}
+    samples = read_conversations(world / "captions.json", decode=True, **options)
+    assert len(samples) == left
+    assert samples.bad == {"image_corrupt": 1}
+    assert sum(BLANK in sample.images for sample in samples) == grey
+    assert len(read_conversations(world / "captions.json", **options)) == 8, "who does not decode does not know"
