@@ -13,7 +13,7 @@ export WDS_SECURE = 1
 export HF_HUB_OFFLINE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults services compat lint check ui clean wheels wheels-test bench docs study real plan data constraints
+.PHONY: help setup demo test faults services compat lint check ui clean wheels wheels-test bench docs study real plan data rehearse constraints
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -76,6 +76,9 @@ docs: setup ## the documentation as pages, in site/
 study: setup ## distillation over seeds and student architectures (up to an hour)
 	@$(BIN)/python -m pipeline.study $(if $(JOBS),--jobs $(JOBS))
 
+rehearse: setup ## the paper's whole grid on small models and data: every cell, table and figure
+	@$(BIN)/python -m pipeline.rehearse $(STUDY) $(if $(JOBS),--jobs $(JOBS))
+
 plan: setup ## cells of a study, what is done, GPU hours and disk: make plan STUDY=paper
 	@$(BIN)/python -m pipeline.plan $(STUDY)
 
@@ -91,4 +94,4 @@ constraints: setup ## resolve the pins again
 	@! grep -n '://' constraints.txt
 
 clean: ## remove what the study wrote; .venv stays (remove it by hand)
-	@rm -rf data out runs mlruns mlflow.db build dist site .dvc/cache .dvc/tmp .mypy_cache .ruff_cache .import_linter_cache
+	@rm -rf data out runs rehearsal mlruns mlflow.db build dist site .dvc/cache .dvc/tmp .mypy_cache .ruff_cache .import_linter_cache

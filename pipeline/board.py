@@ -8,9 +8,14 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from pipeline.parallel import Finished
+from pipeline.order import Finished
 
-WORDS = {"ran": "[green]done[/]", "unchanged": "[dim]unchanged[/]", "failed": "[red]failed[/]"}
+WORDS = {
+    "ran": "[green]done[/]",
+    "unchanged": "[dim]unchanged[/]",
+    "failed": "[red]failed[/]",
+    "held": "[yellow]not run[/]",
+}
 LOG_LINES = 20
 
 
@@ -35,8 +40,9 @@ class TerminalBoard:
         self.running[stage] = time.monotonic()
 
     def finished(self, end: Finished) -> None:
-        del self.running[end.stage]
-        self.console.print(f"{end.seconds:5.0f} s  {WORDS[end.outcome]:<22}  {end.stage}", highlight=False)
+        self.running.pop(end.stage, None)
+        why = f": {end.why}" if end.why else ""
+        self.console.print(f"{end.seconds:5.0f} s  {WORDS[end.outcome]:<22}  {end.stage}{why}", highlight=False)
         if end.outcome == "failed":
             shown = end.log.read_text(errors="replace").splitlines()[-LOG_LINES:]
             self.console.print("\n".join(shown), markup=False, highlight=False)

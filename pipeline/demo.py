@@ -4,8 +4,9 @@ import argparse
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import chdir, contextmanager
 from pathlib import Path
 
 from contract.shared.lock import LockHeldError, sole_writer
@@ -44,28 +45,33 @@ def alone(root: Path) -> Iterator[None]:
         raise SystemExit(7) from None
 
 
-def run_stages(file: str, jobs: int, again: str) -> bool:
-    """All stages of a dvc.yaml that have to run, `jobs` at a time; False where one failed.
+def run_stages(file: str, jobs: int, again: str, root: Path = ROOT, env: Mapping[str, str] | None = None) -> bool:
+    """All stages of a dvc.yaml that have to run, `jobs` at a time; False where some could not.
 
     Args:
-        file: relative to the repository's root.
+        file: relative to `root`.
         jobs: stages at a time.
         again: the command that goes on after a failure.
+        root: the repository's folder.
+        env: of the stages, see `reproduce`.
     """
-    prepare_dvc(ROOT)
+    prepare_dvc(root)
     start = time.monotonic()
-    with alone(ROOT):
-        for line in mend(ROOT):
+    with alone(root):
+        for line in mend(root):
             print(line, flush=True)
         print(f"{file}: {jobs} stages at a time, their logs in runs/logs", flush=True)
-        with asked_to_stop(), TerminalBoard(ROOT) as board:
-            ends = reproduce(ROOT, file, jobs, board, ROOT / "runs" / "logs")
+        with asked_to_stop(), TerminalBoard(root) as board, chdir(root):
+            ends = reproduce(root, file, jobs, board, root / "runs" / "logs", env)
     minutes, seconds = divmod(round(time.monotonic() - start), 60)
-    if ends and ends[-1].outcome == "failed":
-        print(f"\nStopped after {minutes} min {seconds} s. `{again}` goes on where it stopped.")
+    count = Counter(end.outcome for end in ends)
+    if count["failed"] or count["held"]:
+        print(
+            f"\nAfter {minutes} min {seconds} s: {count['failed']} stages failed and {count['held']} could not run, "
+            f"see runs/missing.json; {count['ran']} ran. `{again}` goes on with what is missing."
+        )
         return False
-    ran = sum(end.outcome == "ran" for end in ends)
-    print(f"\nDone in {minutes} min {seconds} s: {ran} stages ran, the others were up to date.")
+    print(f"\nDone in {minutes} min {seconds} s: {count['ran']} stages ran, the others were up to date.")
     return True
 
 

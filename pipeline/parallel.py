@@ -7,27 +7,17 @@ what DVC records is the same; its locks keep the processes apart.
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
-from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from pipeline.stopping import Processes, or_else
+from pipeline import missing
+from pipeline.order import Finished, in_order
+from pipeline.stopping import Processes
 
 GIB = 1024**3
 MEMORY_A_JOB = 3 * GIB  # the largest stage of the embedded study takes 2.6
-
-
-@dataclass(frozen=True)
-class Finished:
-    """One stage's end: whether it ran or had nothing to do, and its log."""
-
-    stage: str
-    outcome: Literal["ran", "unchanged", "failed"]
-    seconds: float
-    log: Path
 
 
 class Board(Protocol):
@@ -48,11 +38,10 @@ def sensible_jobs() -> int:
     return max(1, min(cores(), memory // MEMORY_A_JOB))
 
 
-def environment(jobs: int) -> dict[str, str]:
-    """This process's environment with our commands first on the path and the cores divided between `jobs`."""
-    threads = max(1, cores() // jobs)
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return {"OMP_NUM_THREADS": str(threads), **os.environ, "PATH": path}
+def environment(jobs: int, env: Mapping[str, str] | None = None) -> dict[str, str]:
+    """`env` with the cores divided between `jobs`; without it this process's, our commands first on the path."""
+    own = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return {"OMP_NUM_THREADS": str(max(1, cores() // jobs)), **(env or {**os.environ, "PATH": own})}
 
 
 def dependencies(repo: Any, file: str) -> dict[str, set[str]]:
@@ -67,80 +56,81 @@ def dependencies(repo: Any, file: str) -> dict[str, set[str]]:
     return {stage.addressing: {below.addressing for below in graph.successors(stage)} for stage in in_order}
 
 
-def reproduce(root: Path, file: str, jobs: int, board: Board, logs: Path) -> list[Finished]:
-    """Run what has to be run. After a failure nothing new starts and the result ends with what failed.
+@dataclass(frozen=True)
+class Paths:
+    """What a stage reads and writes."""
+
+    deps: tuple[Path, ...]
+    outs: tuple[Path, ...]
+
+
+def paths_of(repo: Any, stages: Container[str]) -> dict[str, Paths]:
+    """Files and folders of stages; parameters are not among them."""
+    found = {}
+    for stage in repo.index.stages:
+        if stage.addressing in stages:
+            deps = [dep.fs_path for dep in stage.deps if not hasattr(dep, "params")]
+            outs = [out.fs_path for out in stage.outs]
+            found[stage.addressing] = Paths(tuple(map(Path, deps)), tuple(map(Path, outs)))
+    return found
+
+
+def why_held(stage: str, lost: set[str], paths: Mapping[str, Paths]) -> str:
+    """Why a stage cannot run: something that it reads is not there, or was to come from a stage that is lost.
+
+    A stage that reads the folder in which the lost stage's output would stand runs on what else is there: so are
+    models registered, scored and reported when one of them is missing.
+    """
+    own = paths[stage].deps
+    for before in sorted(lost):
+        if any(dep == out or out in dep.parents for out in paths[before].outs for dep in own):
+            return f"needs {before}"
+    return next((f"{dep.name} is not there" for dep in own if not dep.exists()), "")
+
+
+def reproduce(
+    root: Path, file: str, jobs: int, board: Board, logs: Path, env: Mapping[str, str] | None = None
+) -> list[Finished]:
+    """Run what has to be run. What depends on a stage that failed is held back, all else runs.
+
+    What is missing then, and why, stands in `missing.json` beside `logs` while the others run, for reports.
 
     Args:
-        root: the repository's folder.
+        root: the repository's folder, and the current one: DVC names stages as they are seen from there.
         file: the dvc.yaml, relative to `root`.
         jobs: stages at a time.
         board: told of every start and end.
         logs: folder of one log a stage.
+        env: of the stages; without it this process's, our commands first on the path.
     """
     from dvc.repo import Repo
 
     logs.mkdir(parents=True, exist_ok=True)
     with Repo(str(root)) as repo:
         needs = dependencies(repo, file)
+        paths = paths_of(repo, needs)
         stale = set(repo.status(targets=sorted(needs)))  # by their own dependencies, parameters and outputs
 
-    processes = Processes()
+    processes, ends = Processes(), list[Finished]()
+    note = logs.parent / "missing.json"
+    missing.write(note, ends)
 
     def run(stage: str) -> Finished:
-        return _run_stage(processes, root, stage, _log(logs, stage), environment(jobs))
+        return _run_stage(processes, root, stage, _log(logs, stage), environment(jobs, env))
 
     def started(stage: str) -> None:
         board.started(stage, _log(logs, stage))
 
-    return in_order(needs, stale, jobs, run, started, board.finished, processes.stop)
+    def finished(end: Finished) -> None:
+        ends.append(end)
+        if end.outcome in ("failed", "held"):
+            missing.write(note, ends)
+        board.finished(end)
 
+    def held(stage: str, lost: set[str]) -> str:
+        return why_held(stage, lost, paths)
 
-def in_order(
-    needs: Mapping[str, set[str]],
-    stale: set[str],
-    jobs: int,
-    run: Callable[[str], Finished],
-    started: Callable[[str], None],
-    finished: Callable[[Finished], None],
-    stop: Callable[[], None] = lambda: None,
-) -> list[Finished]:
-    """Call `run` for each stale stage and for those after a stage that ran, `jobs` at a time.
-
-    `stop` is called when this is interrupted; it makes calls of `run` that go on return.
-    """
-    order = TopologicalSorter(needs)
-    order.prepare()
-    waiting: list[str] = []
-    running: dict[Future[Finished], str] = {}
-    ends: list[Finished] = []
-    stale = set(stale)
-    with ThreadPoolExecutor(jobs) as pool, or_else(stop):
-        while order.is_active():
-            for stage in order.get_ready():
-                if stage in stale:
-                    waiting.append(stage)
-                else:
-                    order.done(stage)
-            waiting.sort(key=list(needs).index)
-            failed = any(end.outcome == "failed" for end in ends)
-            while waiting and len(running) < jobs and not failed:
-                stage = waiting.pop(0)
-                started(stage)
-                running[pool.submit(run, stage)] = stage
-            if not running:
-                if failed:
-                    break
-                continue
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                end = future.result()
-                stage = running.pop(future)
-                finished(end)
-                ends.append(end)
-                if end.outcome == "ran":
-                    stale |= {after for after, before in needs.items() if stage in before}
-                if end.outcome != "failed":
-                    order.done(stage)
-    return sorted(ends, key=lambda end: end.outcome == "failed")
+    return in_order(needs, stale, jobs, run, started, finished, processes.stop, held)
 
 
 def _log(logs: Path, stage: str) -> Path:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from dvc.repo import Repo
 
-from pipeline.parallel import Finished, dependencies, in_order
+from pipeline.order import Finished, in_order
+from pipeline.parallel import Paths, dependencies, why_held
 
 ROOT = Path(__file__).resolve().parents[1]
 NEEDS = {"world": set(), "a": {"world"}, "b": {"world"}, "cache": {"a"}, "report": {"b", "cache"}}
@@ -64,12 +65,29 @@ def test_a_stage_that_changed_nothing_wakes_nothing():
     assert recorder.calls == ["world"]
 
 
-def test_after_a_failure_nothing_new_starts_and_it_stands_last():
+def test_a_failure_holds_back_what_depends_on_it_and_nothing_else():
     recorder = Recorder({"a": "failed"})
     ends = drive(recorder, {"world"})
+    assert recorder.calls == ["world", "a", "b"]
     assert ends[-1] == Finished("a", "failed", 0.0, Path("log"))
-    assert "cache" not in recorder.calls
-    assert "report" not in recorder.calls
+    assert {end.stage: end.why for end in ends if end.outcome == "held"} == {
+        "cache": "needs a",
+        "report": "needs cache",
+    }
+
+
+def test_a_stage_that_reads_a_folder_runs_on_what_is_there(tmp_path):
+    models, refs = tmp_path / "models", tmp_path / "refs"
+    models.mkdir()
+    paths = {
+        "train": Paths((), (models / "one",)),
+        "register": Paths((models,), (refs,)),
+        "measure": Paths((models / "one" / "weights",), ()),
+        "score": Paths((refs / "one.json",), ()),
+    }
+    assert why_held("register", {"train"}, paths) == ""
+    assert why_held("measure", {"train"}, paths) == "needs train"
+    assert why_held("score", set(), paths) == "one.json is not there"
 
 
 def test_the_studys_graph_reaches_into_the_roots_file():

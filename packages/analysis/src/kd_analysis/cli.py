@@ -27,6 +27,9 @@ ReportOut = Annotated[Path, typer.Option("--out", help="Where the report goes.")
 Registry = Annotated[
     bool, typer.Option("--registry", help="Name each model's registered version and run; needs the registry.")
 ]
+Missing = Annotated[
+    Path | None, typer.Option("--missing", help="What the run of stages could not make, and why; may be absent.")
+]
 ReportIn = Annotated[Path, typer.Option("--report", help="Where `analysis report` wrote; may be absent.")]
 
 ZEROSHOT, EVAL = [Path("out/zeroshot")], [Path("out/eval")]
@@ -42,6 +45,7 @@ def report(
     cka: CkaIn = CKA,
     out: ReportOut = REPORT,
     registry: Registry = False,
+    missing: Missing = None,
     overrides: Overrides = [],  # noqa: B006
     dry_run: DryRun = False,
 ) -> None:
@@ -57,7 +61,7 @@ def report(
     """
     from kd_analysis import commands
 
-    inputs = commands.Inputs(tuple(zeroshot), tuple(evaluated), cka)
+    inputs = commands.Inputs(tuple(zeroshot), tuple(evaluated), cka, missing)
     commands.report(load(params, overrides), inputs, out, dry_run, registry=registry)
 
 

@@ -19,6 +19,9 @@ MaybeParams = Annotated[
 Latest = Annotated[bool, typer.Option("--latest", help="Where several runs scored one cell, take the last of them.")]
 TablesOut = Annotated[Path, typer.Option("--out", help="Where the tables go.")]
 FiguresOut = Annotated[Path, typer.Option("--out", help="Where the figures go.")]
+Missing = Annotated[
+    Path | None, typer.Option("--missing", help="What the run of stages could not make, and why; may be absent.")
+]
 Beside = Annotated[bool, typer.Option("--beside-paper", help="Add a table of these results beside the published ones.")]
 
 
@@ -34,6 +37,7 @@ def tables(
     out: TablesOut = Path("out/tables"),
     beside_paper: Beside = False,
     latest: Latest = False,
+    missing: Missing = None,
     overrides: Overrides = [],  # noqa: B006
 ) -> None:
     """Tables 1 to 5 and the statistics of the question: CSV, Markdown, LaTeX and HTML.
@@ -47,9 +51,11 @@ def tables(
       analysis tables --source out/report/results.csv
     """
     from kd_analysis import commands_tables as commands
+    from kd_analysis.missing import read_missing
 
     section = _section(params, overrides)
-    commands.tables(commands.read(source, section, latest=latest), section, out, beside_paper=beside_paper)
+    found = commands.read(source, section, latest=latest)
+    commands.tables(found, section, out, beside_paper=beside_paper, lost=read_missing(missing))
 
 
 def figures(

@@ -16,11 +16,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Inputs:
-    """Where a report's inputs lie; an absent `evaluated` or `cka` folder leaves its section out."""
+    """Where a report's inputs lie; an absent `evaluated`, `cka` or `missing` leaves its section out."""
 
     zeroshot: tuple[Path, ...]
     evaluated: tuple[Path, ...]
     cka: Path
+    missing: Path | None = None
 
 
 def report(params: AnalysisParams, inputs: Inputs, out: Path, dry_run: bool, *, registry: bool = False) -> None:
@@ -38,6 +39,7 @@ def report(params: AnalysisParams, inputs: Inputs, out: Path, dry_run: bool, *, 
         told("loading")
         from kd_analysis.claims import Resampling
         from kd_analysis.findings import Settings
+        from kd_analysis.missing import read_missing
         from kd_analysis.report import report as write_report
         from kd_analysis.words import sentence, short_answer
 
@@ -52,9 +54,11 @@ def report(params: AnalysisParams, inputs: Inputs, out: Path, dry_run: bool, *, 
                 families=params.families,
                 names=params.names,
                 epochs=params.epochs,
+                recipes=params.told,
                 tap=params.taps[0],
             ),
             lookup=_registered if registry else None,
+            lost=read_missing(inputs.missing),
             told=told,
         )
     view.say(f"{short_answer(found.answer)}. {sentence(found.answer, found.study)}")

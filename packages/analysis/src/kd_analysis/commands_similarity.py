@@ -61,14 +61,16 @@ def task_names(params: AnalysisParams) -> list[str]:
 
 
 def sources_of(params: AnalysisParams, images: Sequence[str]) -> dict[str, Path]:
-    """Where each task's images are: as --images says, `[NAME=]PATH`, else the benchmarks of the parameters.
+    """Where each task's images are: as --images says, `[NAME=]PATH`, else as the parameters do.
 
     Raises:
         ValueError: If two have one name.
         FileNotFoundError: If there is nothing at a path.
     """
     if not images:
-        return {task: params.benchmarks / task for task in task_names(params)}
+        if absent := [path for path in params.images.values() if not path.exists()]:
+            raise FileNotFoundError(f"analysis.images: expected pictures at {absent[0]}, found nothing.")
+        return {task: params.benchmarks / task for task in task_names(params)} | params.images
     found: dict[str, Path] = {}
     for text in images:
         name, path = _named(text)

@@ -9,6 +9,7 @@ from kd_analysis import emit, view
 from kd_analysis.config import AnalysisParams
 from kd_analysis.grid import Grid
 from kd_analysis.inconsistencies import Inconsistency, in_tables
+from kd_analysis.missing import Missing
 from kd_analysis.paper import FAMILIES, printed, published, said
 from kd_analysis.render import md_cell, render
 from kd_analysis.results import Result, read_csv, write_csv
@@ -45,21 +46,25 @@ def read(source: str, params: AnalysisParams, *, latest: bool = False) -> Source
         from kd_analysis import tracking
         from kd_analysis.mlflow_results import read_mlflow
 
-        return Source(MLFLOW, read_mlflow(tracking.client(), latest=latest, tap=params.taps[0]))
+        return Source(MLFLOW, read_mlflow(tracking.client(), latest=latest, tap=params.taps[0], recipes=params.told))
     return Source(source, read_csv(Path(source)))
 
 
-def families(source: Source, grid: Grid, params: AnalysisParams) -> Mapping[str, Sequence[str]]:
-    return FAMILIES if source.is_paper else families_of(grid, params.families)
+def families(
+    source: Source, grid: Grid, params: AnalysisParams, *, incomplete: bool = False
+) -> Mapping[str, Sequence[str]]:
+    return FAMILIES if source.is_paper else families_of(grid, params.families, incomplete=incomplete)
 
 
-def tables(source: Source, params: AnalysisParams, out: Path, *, beside_paper: bool = False) -> list[Table]:
-    """Tables 1 to 5, the statistics, ours beside the paper's; for the paper its inconsistencies."""
+def tables(
+    source: Source, params: AnalysisParams, out: Path, *, beside_paper: bool = False, lost: Sequence[Missing] = ()
+) -> list[Table]:
+    """Tables 1 to 5, the statistics, ours beside the paper's, what is missing; for the paper its inconsistencies."""
     from kd_analysis.compare import beside, unmatched
     from kd_analysis.study_tables import all_tables
 
     grid = Grid(source.results)
-    groups = families(source, grid, params)
+    groups = families(source, grid, params, incomplete=bool(lost))
     question = ask(grid, groups, params.seed, params.level)
     found = [*all_tables(grid, groups, params.level), *statistics(question, params.level)]
     if beside_paper:
@@ -71,7 +76,7 @@ def tables(source: Source, params: AnalysisParams, out: Path, *, beside_paper: b
         else:
             found.append(compared)
     wrong = _inconsistencies() if source.is_paper else []
-    write(found, wrong, source, out)
+    write(found, wrong, source, out, lost)
     tell(question)
     for one in wrong:
         view.say(f"inconsistent: {one.where}: {one.says}; {one.but}")
@@ -84,16 +89,25 @@ def _inconsistencies() -> list[Inconsistency]:
     return [*in_tables(values), *in_text(said(), Grid(published(values)))]
 
 
-def write(found: Sequence[Table], wrong: Sequence[Inconsistency], source: Source, out: Path) -> None:
+def write(
+    found: Sequence[Table],
+    wrong: Sequence[Inconsistency],
+    source: Source,
+    out: Path,
+    lost: Sequence[Missing] = (),
+) -> None:
     """One table a file in each form, all of them in `tables.html` and `tables.md`, and the results that they show."""
     out.mkdir(parents=True, exist_ok=True)
     write_csv(source.results, out / "results.csv")
     for table in found:
         emit.write(table, out)
     title = "The paper's tables" if source.is_paper else f"Tables from {source.name}"
-    page = {"title": title, "tables": [(t.title, emit.html(t)) for t in found], "wrong": wrong}
+    page = {"title": title, "tables": [(t.title, emit.html(t)) for t in found], "wrong": wrong, "lost": lost}
     (out / "tables.html").write_text(render("tables.html.jinja", page), encoding="utf-8")
     texts = [f"# {md_cell(title)}\n", *(emit.markdown(t) for t in found)]
+    if lost:
+        lines = [f"| {md_cell(m.cell)} | {md_cell(m.stage)} ({m.outcome}) | {md_cell(m.why)} |" for m in lost]
+        texts.append("\n".join(["### Missing", "", "| cell | stage | why |", "|---|---|---|", *lines, ""]))
     if wrong:
         texts.append(inconsistencies_markdown(wrong))
         with (out / "inconsistencies.csv").open("w", newline="") as stream:

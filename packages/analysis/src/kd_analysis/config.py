@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field
 
 from kd_analysis import taps
 from kd_analysis.params import Params
+from kd_analysis.recipes import Recipe
 
 Tap = Annotated[str, AfterValidator(taps.checked)]
 
@@ -18,6 +19,15 @@ class PairParams(Params):
     teacher: str
 
 
+class RecipeParams(Params):
+    """What the tables say of students of one recipe; what is left empty stays as the recipe's name and its run tell."""
+
+    loss: str = Field("", description="Recipes that differ in their data or schedule alone share one.")
+    dataset: str = Field("", description="What was trained on.")
+    epochs: float = Field(0.0, ge=0, description="Length of the schedule.")
+    encoder: str = Field("", description="They count as a pretrained encoder of this name, not as students.")
+
+
 class AnalysisParams(Params):
     """What is measured and how sure the report is."""
 
@@ -26,6 +36,9 @@ class AnalysisParams(Params):
     measures: Literal["all"] | tuple[str, ...] = Field((), description="Similarities beside CKA, see measures.py.")
     tasks: Literal["all"] | tuple[str, ...] = Field("all", description="Benchmark folders to take images from.")
     benchmarks: Path = Field(Path("data/world/benchmarks"), description="One folder a task.")
+    images: dict[str, Path] = Field(
+        default_factory=dict, description="Pictures of tasks without such a folder: `zeroshot` is ImageNet in tables."
+    )
     max_images: int | None = Field(None, ge=5, description="Images a task at most; null for all.")
     refs: Path = Field(Path("refs"), description="Where references of students and teachers are discovered.")
     pairs: Literal["discovered"] | tuple[PairParams, ...] = "discovered"
@@ -47,9 +60,17 @@ class AnalysisParams(Params):
     epochs: float = Field(
         default=0.0, ge=0, description="Length of the students' schedule, for curves from folders; 0 if unknown."
     )
+    recipes: dict[str, RecipeParams] = Field(
+        default_factory=dict, description="Recipes whose names do not tell what the tables compare."
+    )
     encoders: dict[str, str] = Field(
         default_factory=dict, description="VLM name: its encoder's name, where the VLM's name does not tell."
     )
+
+    @property
+    def told(self) -> dict[str, Recipe]:
+        """What recipes say beside their names."""
+        return {name: Recipe(**recipe.model_dump()) for name, recipe in self.recipes.items()}
 
     @property
     def taps(self) -> tuple[str, ...]:

@@ -9,9 +9,11 @@ from kd_analysis.claims import Resampling, answer, by_task_above_blind, checks
 from kd_analysis.compare import beside
 from kd_analysis.gap import Gap, gaps
 from kd_analysis.grid import Grid
+from kd_analysis.missing import Missing
 from kd_analysis.pairs import pairs_of_teachers
 from kd_analysis.paper import published
 from kd_analysis.plots import Plot, all_plots
+from kd_analysis.recipes import Recipe
 from kd_analysis.results import Result
 from kd_analysis.rows import Row, chance, rows
 from kd_analysis.scores import ZEROSHOT, Scored, read_scored, refuse_doubles, reweighted
@@ -37,6 +39,7 @@ class Settings:
         families: Teachers by family, the smallest first; may be empty.
         names: Ours: the paper's.
         epochs: The length of the students' schedule; 0 if unknown.
+        recipes: What recipes say beside their names.
         tap: Whose similarities the page shows; empty for the first in the records. The others stand in cka.csv.
     """
 
@@ -45,6 +48,7 @@ class Settings:
     families: Mapping[str, Sequence[str]] = field(default_factory=dict)
     names: Mapping[str, str] = field(default_factory=dict)
     epochs: float = 0.0
+    recipes: Mapping[str, Recipe] = field(default_factory=dict)
     tap: str = ""
 
 
@@ -73,7 +77,8 @@ class Findings:
     plots: list[Plot]
     beside: Table
     unresolved: list[Unresolved]
-    provenance: Mapping[str, Mapping[str, str]]  # by digest: version, run
+    lost: tuple[Missing, ...]  # what could not be made
+    provenance: Mapping[str, Mapping[str, str]]  # by digest: version, run, params_m where known
 
     def table(self, name: str) -> Table | None:
         """The table of this name, if the results fill it."""
@@ -89,6 +94,7 @@ def find(
     measured: Sequence[Measured] = (),
     differences: Sequence[TeacherDifference] = (),
     provenance: Mapping[str, Mapping[str, str]] | None = None,
+    lost: Sequence[Missing] = (),
 ) -> Findings:
     """Compute everything from what was read; no file is touched."""
     how = settings.how
@@ -96,9 +102,9 @@ def find(
     every_record, records = list(records), [r for r in records if r.tap == tap]
     study = assemble(zeroshot, evaluated, settings.encoders)
     tasks = in_order(study.tasks)
-    results = results_of(study, records, settings.epochs)
+    results = results_of(study, records, settings.epochs, settings.recipes, _sizes(provenance or {}))
     grid = Grid(results)
-    families = families_of(grid, settings.families)
+    families = families_of(grid, settings.families, incomplete=bool(lost))
     asked, checked, blind = answer(study, how), checks(study, how), by_task_above_blind(study, how)
     trends = teachers_against_students(study, how.rng("trends"))
     found = rows(study, how.level)
@@ -137,7 +143,12 @@ def find(
         beside=beside(grid, Grid(published()), settings.names, how.level),
         unresolved=unresolved(study, asked, blind, trends, found, chances, models),
         provenance=provenance or {},
+        lost=tuple(lost),
     )
+
+
+def _sizes(provenance: Mapping[str, Mapping[str, str]]) -> dict[str, float]:
+    return {sha256: float(seen["params_m"]) for sha256, seen in provenance.items() if seen.get("params_m")}
 
 
 def _mean_chances(study: Study, tasks: Sequence[str]) -> dict[str, float | None]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from kd_analysis.recipes import Recipe, told
 from kd_analysis.results import CKA, ENCODER, NO_TEACHER, PARAMS, SCORE, Result, refuse_duplicates
 from kd_analysis.scores import ZEROSHOT, InputError
 from kd_analysis.study_results import VLM_SEED
@@ -107,13 +108,21 @@ def result_of(evidence: Evidence) -> Result:
     return Result(**{column: of(evidence) for column, of in SOURCES.items()})
 
 
-def read_mlflow(client: Any, *, latest: bool = False, tap: str = "pooled", page: int = PAGE) -> list[Result]:
+def read_mlflow(
+    client: Any,
+    *,
+    latest: bool = False,
+    tap: str = "pooled",
+    recipes: Mapping[str, Recipe] | None = None,
+    page: int = PAGE,
+) -> list[Result]:
     """All results of a tracking server.
 
     Args:
         client: An MlflowClient.
         latest: Where several runs scored one cell, take the last of them.
         tap: Of the similarities.
+        recipes: What recipes say beside their names.
         page: Runs asked for at once.
 
     Raises:
@@ -127,10 +136,11 @@ def read_mlflow(client: Any, *, latest: bool = False, tap: str = "pooled", page:
     found = [result_of(e) for run in runs for e in _scores(run, versions)]
     alike = [r for r in _finished(client, "analysis", page) if r.data.tags.get("stage") == "cka"]
     found += [result_of(e) for run in alike for e in _similarities(run, versions, tap)]
+    found = told([*found, *versions.sizes(recipes or {})], recipes or {})
     if latest:
         found = list({r.key: r for r in found}.values())  # runs come in the order in which they began
     refuse_duplicates(found)
-    return [*found, *versions.sizes()]
+    return found
 
 
 def _finished(client: Any, experiment: str, page: int) -> list[Any]:
@@ -226,25 +236,31 @@ class Versions:
             self._runs[run] = self._client.get_run(run).data.params
         return self._runs.get(run, {})
 
-    def sizes(self) -> list[Result]:
-        """The parameters of the pretrained encoders that were looked up."""
+    def sizes(self, recipes: Mapping[str, Recipe]) -> list[Result]:
+        """The parameters of the pretrained encoders that were looked up, students that count as such among them."""
         seen = {v["name"]: v for v in (*self._by_sha.values(), *self._by_name.values())}
         return [
             Result(
-                teacher=v.get("kd.arch", v["name"]), task=ENCODER, metric=PARAMS, value=float(v["kd.params_m"]),
-                source=f"{v['name']} version {v['version']}",
+                teacher=v.get("kd.arch", v["name"]), student="" if v.get("kd.kind") == "teacher" else v["kd.arch"],
+                loss="" if v.get("kd.kind") == "teacher" else v["kd.recipe"], task=ENCODER, metric=PARAMS,
+                value=float(v["kd.params_m"]), source=f"{v['name']} version {v['version']}",
             )
-            for v in seen.values() if v.get("kd.kind") == "teacher" and "kd.params_m" in v
+            for v in seen.values() if "kd.params_m" in v and _is_pretrained(v, recipes)
         ]  # fmt: skip
 
 
+def _is_pretrained(version: Mapping[str, str], recipes: Mapping[str, Recipe]) -> bool:
+    recipe = recipes.get(version.get("kd.recipe", ""))
+    return version.get("kd.kind") == "teacher" or (recipe is not None and bool(recipe.encoder))
+
+
 def provenance(client: Any, digests: Sequence[tuple[str, str]]) -> dict[str, dict[str, str]]:
-    """Version and training run by digest, of the models (name, sha256) that the registry knows."""
+    """Version, training run and size by digest, of the models (name, sha256) that the registry knows."""
     versions, found = Versions(client), {}
     for name, sha256 in digests:
         try:
             one = versions.tagged(sha256, name)
         except InputError:
             continue
-        found[sha256] = {"version": one["version"], "run": one["run"]}
+        found[sha256] = {"version": one["version"], "run": one["run"], "params_m": one.get("kd.params_m", "")}
     return found

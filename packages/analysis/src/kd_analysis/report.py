@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from kd_analysis import emit, figures, plots
 from kd_analysis.alike_tables import read_beside
 from kd_analysis.findings import Findings, Settings, find, read_inputs
+from kd_analysis.missing import Missing
 from kd_analysis.render import render
 from kd_analysis.report_tables import answer_json, csv_tables, finite, metrics_json
 from kd_analysis.results import write_csv
@@ -130,6 +131,7 @@ def report(
     settings: Settings,
     *,
     lookup: Lookup | None = None,
+    lost: Sequence[Missing] = (),
     told: Callable[[str], None] = lambda what: None,
 ) -> Findings:
     """Read, find, write.
@@ -141,6 +143,7 @@ def report(
         out: Where the report goes.
         settings: What the parameters say.
         lookup: Finds registered version and run of each model; without it the page leaves them out.
+        lost: What could not be made, and why.
         told: Is told what is being done.
 
     Raises:
@@ -154,7 +157,7 @@ def report(
         seen = dict(lookup([*first, *vlms]))
     told("intervals")
     measured, differences = read_beside(cka)
-    found = find(first, vlms, records, settings, measured=measured, differences=differences, provenance=seen)
+    found = find(first, vlms, records, settings, measured=measured, differences=differences, provenance=seen, lost=lost)
     told("figures and pages")
     write(found, out)
     return found

@@ -56,18 +56,23 @@ def tables(question: Question, level: float = 0.95) -> list[Table]:
     return [t for t in found if not t.empty]
 
 
-def families_of(grid: Grid, configured: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
+def families_of(
+    grid: Grid, configured: Mapping[str, Sequence[str]], *, incomplete: bool = False
+) -> dict[str, tuple[str, ...]]:
     """The configured families; without any, all teachers as one, the better average (or top-1) last.
+
+    Of an `incomplete` study, families that lack a member are left out.
 
     Raises:
         ValueError: If a configured teacher is not among the results.
     """
     if configured:
         for name, members in configured.items():
-            if missing := sorted(set(members) - {*grid.teachers, *grid.encoders}):
+            if (missing := sorted(set(members) - {*grid.teachers, *grid.encoders})) and not incomplete:
                 known = ", ".join(dict.fromkeys((*grid.teachers, *grid.encoders)))
                 raise ValueError(f"analysis.families.{name}: expected some of {known}; got {', '.join(missing)}.")
-        return {name: tuple(members) for name, members in configured.items()}
+        there = {*grid.teachers, *grid.encoders}
+        return {name: tuple(members) for name, members in configured.items() if there.issuperset(members)}
     place = grid.main().place
 
     def quality(teacher: str) -> float:

@@ -1,31 +1,54 @@
 """The table of results of what the evaluation and `analysis cka` wrote in folders."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from kd_analysis.names import parse
-from kd_analysis.results import CKA, NO_TEACHER, Result
+from kd_analysis.recipes import Recipe, length_of, told
+from kd_analysis.results import CKA, ENCODER, NO_TEACHER, PARAMS, Result
 from kd_analysis.scores import ZEROSHOT, Score
 from kd_analysis.similarity import OWN, Record
-from kd_analysis.study import ALONE, STUDENT, Entry, Study
+from kd_analysis.study import ALONE, STUDENT, TEACHER, Entry, Study
 from kd_analysis.tasks import IMAGENET, task_of
 
 VLM_SEED = 1000  # a VLM's own seed counts this much more than its encoder's in a result's seed
 
 
-def results_of(study: Study, records: Sequence[Record], epochs: float = 0.0) -> list[Result]:
+def results_of(
+    study: Study,
+    records: Sequence[Record],
+    epochs: float = 0.0,
+    recipes: Mapping[str, Recipe] | None = None,
+    sizes: Mapping[str, float] | None = None,
+) -> list[Result]:
     """One result a score and a CKA of a student with its own teacher (debiased).
 
     Args:
         study: What was scored; blind VLMs stay out.
         records: Similarities; may be empty.
         epochs: The length of the students' schedule, which names do not tell; 0 if unknown.
+        recipes: What recipes say beside their names.
+        sizes: Parameters in millions by digest, where known; those of pretrained encoders are told.
     """
+    said = recipes or {}
     found = []
     for entry in (*study.zeroshot, *study.vlms, *study.inside):
-        found += [_result(entry, score, epochs, study.variant) for score in entry.scored.scores.values()]
-    return [*found, *_similarities(records, epochs)]
+        length = length_of(entry.encoder.recipe, said, epochs)
+        found += [_result(entry, score, length, study.variant) for score in entry.scored.scores.values()]
+    found += _similarities(records, epochs, said)
+    found += _sizes(study, said, sizes or {})
+    return told(found, said)
+
+
+def _sizes(study: Study, recipes: Mapping[str, Recipe], sizes: Mapping[str, float]) -> Iterable[Result]:
+    """Of teachers, and of students that count as pretrained encoders."""
+    for entry in study.zeroshot:
+        recipe = recipes.get(entry.encoder.recipe)
+        pretrained = entry.role == TEACHER or (recipe is not None and bool(recipe.encoder))
+        if pretrained and entry.scored.ref.sha256 in sizes:
+            size, name = sizes[entry.scored.ref.sha256], entry.scored.ref.name
+            yield Result(**_encoder(entry, 0.0), task=ENCODER, metric=PARAMS, value=size, source=name)
 
 
 def _result(entry: Entry, score: Score, epochs: float, shared: str) -> Result:
@@ -51,9 +74,10 @@ def _encoder(entry: Entry, epochs: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _similarities(records: Sequence[Record], epochs: float) -> Iterable[Result]:
+def _similarities(records: Sequence[Record], otherwise: float, recipes: Mapping[str, Recipe]) -> Iterable[Result]:
     for r in records:
         student, teacher = parse(r.student), parse(r.teacher)
+        epochs = length_of(student.recipe, recipes, otherwise)
         if r.relation == OWN and r.estimator == "debiased" and r.value is not None and student.kind == "student":
             yield Result(
                 teacher=teacher.family or teacher.full, student=student.arch, loss=student.recipe, epochs=epochs,

@@ -168,6 +168,6 @@ def test_the_last_version_of_an_encoder_is_the_vlms(server):
     assert {r.loss for r in read_mlflow(server) if r.framework} == {"other"}
 
 
-def test_provenance_names_version_and_run_and_leaves_out_the_unknown(server):
+def test_provenance_names_version_run_and_size_and_leaves_out_the_unknown(server):
     found = provenance(server, [("teacher-large", "sha-teacher-large"), ("x", "nowhere")])
-    assert found == {"sha-teacher-large": {"version": "1", "run": "training"}}
+    assert found == {"sha-teacher-large": {"version": "1", "run": "training", "params_m": "5.021"}}

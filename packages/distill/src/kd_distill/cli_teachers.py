@@ -8,6 +8,7 @@ import typer
 from kd_distill.console import Out, errors
 
 app = typer.Typer(rich_markup_mode=None)
+Table = Annotated[Path | None, typer.Option("--table", help="Teachers beside the package's, YAML; see teachers.py.")]
 
 
 @app.command("architectures")
@@ -27,13 +28,14 @@ def fetch(
     download: Annotated[bool, typer.Option("--download", help="Ask the hub; without it nothing is sent.")] = False,
     source: Annotated[Path | None, typer.Option("--from", help="A copy of the hub folder, for one teacher.")] = None,
     revision: Annotated[str | None, typer.Option(help="Of the hub folder.")] = None,
+    table: Table = None,
 ) -> None:
     """Bring teachers from the hub as model folders, checked against the table; then `distill register` them."""
     with errors():
         from kd_distill.fetch import fetch as bring
         from kd_distill.teachers import teacher_named
 
-        chosen = [teacher_named(name) for name in names]
+        chosen = [teacher_named(name, table) for name in names]
         if source and len(chosen) > 1:
             raise ValueError(f"--from holds one teacher, got {len(chosen)} names.")
         for teacher in chosen:
@@ -68,20 +70,21 @@ def doctor(
     classes: Annotated[Path | None, typer.Option(help="Folder of pictures, a folder a class, for zero-shot.")] = None,
     at_least: Annotated[float | None, typer.Option(min=0, max=1, help="Top-1 to reach; else twice chance.")] = None,
     write_reference: Annotated[Path | None, typer.Option(help="Write its numbers here, if all else is well.")] = None,
+    table: Table = None,
 ) -> None:
     """Check that a teacher is what its name says, before a run depends on it."""
     with errors():
         from kd_distill import doctor as examination
         from kd_distill import reference
-        from kd_distill.teachers import TEACHERS, teacher_named
+        from kd_distill.teachers import teacher_named, teachers_of
         from kd_distill.tracking import resolve
 
-        if teacher in TEACHERS:
-            _report(f"{teacher}, construction without weights", examination.construction(TEACHERS[teacher]))
+        if teacher in (known := teachers_of(table)):
+            _report(f"{teacher}, construction without weights", examination.construction(known[teacher]))
             return
         model = resolve(teacher)
-        known = {t.registered: t for t in TEACHERS.values()}
-        expected = teacher_named(promised) if promised else known.get(model.name)
+        registered = {t.registered: t for t in known.values()}
+        expected = teacher_named(promised, table) if promised else registered.get(model.name)
         if not (write_reference and expected is None and stored is None and classes is None):
             checks = examination.examine(model.path, expected, stored=stored, classes=classes, at_least=at_least)
             _report(f"{model.name} as {expected.name if expected else 'itself'}", checks)

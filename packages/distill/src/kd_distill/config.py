@@ -36,6 +36,7 @@ class Data(Params):
     caches: Path = Field(description="Folder of the teacher embedding caches.")
     index: Path | None = Field(None, description="Folder of the indexes of the pairs; None: each beside its data.")
     network: Network = Field(NETWORK, description="How URLs are read.")
+    teachers: Path | None = Field(None, description="Table of teachers beside the package's, see teachers.py.")
     bad_limit: float = Field(0.01, ge=0, lt=1, description="Largest share of the pairs that cannot be used.")
     pretokenise: bool = Field(True, description="Compute the token ids of all captions once, and keep them.")
     workers: int = Field(1, ge=1, description="Threads that read and decode.")

@@ -16,7 +16,7 @@ from PIL import Image
 
 from kd_distill import models, reference
 from kd_distill.schema import check_architecture
-from kd_distill.teachers import TEACHERS, Teacher
+from kd_distill.teachers import TEACHERS, Teacher, teachers_of
 from kd_distill.text import Tokenize
 from kd_distill.towers import patch_grid
 from kd_distill.views import Preprocessing
@@ -94,15 +94,20 @@ def unloaded(folder: Path, teacher: Teacher | None) -> list[Check]:
     return promised + _weights(folder, config)
 
 
-def vouch(name: str, folder: Path) -> None:
+def vouch(name: str, folder: Path, table: Path | None = None) -> None:
     """Stop unless the model in `folder`, under the registered name of a teacher of the table, is that teacher.
 
     Other names pass: nothing is promised of them. Takes about a second whatever the model's size.
 
+    Args:
+        name: Registered name of the model.
+        folder: Where it lies.
+        table: Of teachers beside the package's, see `teachers_of`.
+
     Raises:
         ValueError: With every check that failed.
     """
-    teacher = next((t for t in TEACHERS.values() if t.registered == name), None)
+    teacher = next((t for t in teachers_of(table).values() if t.registered == name), None)
     if teacher:
         refuse(name, unloaded(folder, teacher))
 

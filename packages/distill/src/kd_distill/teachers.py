@@ -1,15 +1,20 @@
 """The teachers of the study, in explicit numbers: what a name promises, and how to get it.
 
 The table is what `distill doctor` holds a model against, so nothing in it is read from the model. The paper (section
-8.1) swaps the checkpoints of its two CLIP teachers; here `clip-l14` is the large one.
+8.1) swaps the checkpoints of its two CLIP teachers; here `clip-l14` is the large one. A file of the same form
+adds teachers of one's own, or smaller ones under these names.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from kd_distill.schema import OPENAI_MEAN, OPENAI_STD
+from pydantic import TypeAdapter, ValidationError
+from ruamel.yaml import YAML, YAMLError
+
+from kd_distill.schema import OPENAI_MEAN, OPENAI_STD, check_architecture
 from kd_distill.views import Preprocessing
 
 HALVES = (0.5, 0.5, 0.5)
@@ -140,12 +145,41 @@ TEACHERS: Mapping[str, Teacher] = MappingProxyType(
 )
 
 
-def teacher_named(name: str) -> Teacher:
-    """The teacher called `name`. Exact match only.
+def teachers_of(table: Path | None) -> Mapping[str, Teacher]:
+    """The teachers of the package and those of a table, which come first where both have a name.
+
+    Args:
+        table: YAML, under each name the fields of `Teacher` but for the name.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is not of that form.
+    """
+    if table is None:
+        return TEACHERS
+    if not table.is_file():
+        raise FileNotFoundError(f"Expected a table of teachers at {table}, found none.")
+    try:
+        rows = YAML(typ="safe").load(table)
+        named = {name: {"name": name, **row} for name, row in rows.items()}
+        found = TypeAdapter(dict[str, Teacher]).validate_python(named)
+    except (YAMLError, AttributeError, TypeError) as error:
+        raise ValueError(f"{table}: expected teachers by name, got {str(error)[:200]}.") from None
+    except ValidationError as error:
+        lines = [f"{table}: {'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors()]
+        raise ValueError("\n".join(lines)) from None
+    for name, teacher in found.items():
+        check_architecture(teacher.config, f"{table}: {name}.config")
+    return {**TEACHERS, **found}
+
+
+def teacher_named(name: str, table: Path | None = None) -> Teacher:
+    """The teacher called `name`, of a table or of the package. Exact match only.
 
     Raises:
         ValueError: If there is none.
     """
-    if name not in TEACHERS:
-        raise ValueError(f"Unknown teacher {name!r}. Known: {', '.join(TEACHERS)}.")
-    return TEACHERS[name]
+    known = teachers_of(table)
+    if name not in known:
+        raise ValueError(f"Unknown teacher {name!r}. Known: {', '.join(known)}.")
+    return known[name]

@@ -69,7 +69,7 @@ def make_cache(
     Raises:
         ValueError: If the teacher is not what its name says, or the folder holds a cache of something else.
     """
-    doctor.vouch(teacher.name, teacher.path)
+    doctor.vouch(teacher.name, teacher.path, data.teachers)
     live = LiveTeacher.load(teacher, device=_device(), precision=precision, patches=patches)
     pairs = _seen_by(live, data)
     info = _info(live, pairs, data, rows)
@@ -190,7 +190,7 @@ def open_teachers(
     for name, mode in modes.items():
         if mode == "online":
             model = resolve(f"models:/{name}@candidate")
-            doctor.vouch(name, model.path)
+            doctor.vouch(name, model.path, data.teachers)
             members.append(LiveTeacher.load(model, device=torch.device("cpu"), precision=precision, patches=patches))
             continue
         cache = TeacherCache(cache_folder(data, name))

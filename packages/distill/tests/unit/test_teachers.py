@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 from kd_distill import models
 from kd_distill.schema import check_architecture
-from kd_distill.teachers import TEACHERS, teacher_named
+from kd_distill.teachers import TEACHERS, teacher_named, teachers_of
 from kd_distill.text import Tokenize
 from kd_distill.towers import patch_grid
 
@@ -72,3 +72,47 @@ def test_clip_captions_are_cut_and_siglips_need_their_own_tokenizer():
 def test_a_teacher_cannot_be_changed():
     with pytest.raises(dataclasses.FrozenInstanceError):
         TEACHERS["clip-b16"].scale = 1.0
+
+
+TABLE = """
+clip-b16:
+  label: A small one
+  hub: somebody/small
+  config:
+    embed_dim: 8
+    vision_cfg: {image_size: 32, layers: 2, width: 16, head_width: 8, patch_size: 16}
+    text_cfg: {context_length: 8, vocab_size: 49408, width: 8, heads: 2, layers: 1}
+  preprocessing: {size: 32, mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}
+  image_parameters: 7
+  text_parameters: 8
+  grid: [2, 2, 16]
+  patch_size: 16
+  scale: null
+"""
+
+
+def test_a_table_adds_teachers_and_comes_before_the_packages(tmp_path):
+    (tmp_path / "table.yaml").write_text(TABLE)
+    known = teachers_of(tmp_path / "table.yaml")
+    assert known.keys() == TEACHERS.keys()
+    assert known["clip-l14"] is TEACHERS["clip-l14"]
+    small = teacher_named("clip-b16", tmp_path / "table.yaml")
+    assert (small.hub, small.grid, small.preprocessing.size) == ("somebody/small", (2, 2, 16), 32)
+    assert teachers_of(None) is TEACHERS
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("- a\n", "expected teachers by name"),
+        (TABLE.replace("  patch_size: 16\n", ""), "clip-b16.patch_size"),
+        (TABLE.replace("grid: [2, 2, 16]", "grid: [2, 2]"), "clip-b16.grid"),
+        (TABLE.replace("image_size: 32", "image_size: 32, timm_model_pretrained: true"), "timm_model_pretrained"),
+    ],
+)
+def test_a_table_of_another_form_is_refused_by_name(tmp_path, text, said):
+    (tmp_path / "table.yaml").write_text(text)
+    with pytest.raises(ValueError, match=said):
+        teachers_of(tmp_path / "table.yaml")
+    with pytest.raises(FileNotFoundError, match="table of teachers"):
+        teachers_of(tmp_path / "nothing.yaml")

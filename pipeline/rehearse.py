@@ -1,0 +1,167 @@
+"""`make rehearse`: the paper's whole grid in minutes: its stages and cells, on small models and a small world.
+
+A copy of the study is laid out in `rehearsal/<study>`, its parameters under those of `studies/<study>/rehearsal.yaml`;
+models and data lie where downloads would. Then the study's own stages run. Run again, it goes on where it was.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import chdir, contextmanager
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from pipeline.demo import ROOT, prepare_dvc, run_stages, stopped
+from pipeline.overlay import lay_over
+from pipeline.parallel import sensible_jobs
+from pipeline.rehearsal import data
+from pipeline.rehearsal.warm import COMMANDS, warm
+from pipeline.stopping import Asked
+
+COPIED = (
+    "pipeline",
+    "contract",
+    "packages/distill/src/kd_distill",
+    "packages/vlm/src/kd_vlm",
+    "packages/evalsuite/src/kd_evalsuite",
+    "packages/analysis/src/kd_analysis",
+)
+RELEASED = "student-vit-t-16--clip-b16--released"
+WRAPPER = """#!/bin/sh
+PYTHONPATH={root}${{PYTHONPATH:+:$PYTHONPATH}} exec {python} -m pipeline.rehearsal.warm {name} "$@"
+"""
+
+
+def read(file: Path) -> Any:
+    """A YAML file in builtin types."""
+    return YAML(typ="safe").load(file)
+
+
+def mirror(source: Path, target: Path) -> None:
+    """Make `target` hold what `source` holds, but for what DVC wrote there; equal files are left alone."""
+    passed = ("__pycache__", "dvc.lock")
+    wanted = {p.relative_to(source) for p in source.rglob("*") if p.is_file() and not set(passed) & set(p.parts)}
+    for name in wanted:
+        ours, theirs = target / name, (source / name).read_bytes()
+        if not ours.is_file() or ours.read_bytes() != theirs:
+            ours.parent.mkdir(parents=True, exist_ok=True)
+            ours.write_bytes(theirs)
+    for old in [p for p in target.rglob("*") if p.is_file() and not set(passed) & set(p.parts)]:
+        if old.relative_to(target) not in wanted:
+            old.unlink()
+
+
+def small_params(study: Path, overlays: Sequence[Path]) -> dict[str, Any]:
+    """`world` and `hub`, and every parameter file of a study by its path below it, with overlays laid over in turn."""
+    found: dict[str, Any] = {"world": read(ROOT / "params.yaml")["world"], "hub": {}}
+    for file in sorted(study.rglob("params.yaml")):
+        found[file.relative_to(study).as_posix()] = YAML(typ="rt").load(file)
+    for overlay in overlays:
+        lay_over(found, read(overlay))
+    return found
+
+
+def lay_out(study: str, work: Path, params: Mapping[str, Any]) -> None:
+    """The copy of a study with its small parameters, and commands that know the small towers."""
+    for folder in (*COPIED, f"studies/{study}"):
+        mirror(ROOT / folder, work / folder)
+    for name, content in params.items():
+        if name.endswith(".yaml"):
+            YAML(typ="rt").dump(content, work / "studies" / study / name)
+    for name in (".dvcignore", ".dvc/config"):
+        (work / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, work / name)
+    for name in COMMANDS:
+        wrapper = work / "bin" / name
+        wrapper.parent.mkdir(exist_ok=True)
+        wrapper.write_text(WRAPPER.format(python=sys.executable, root=work, name=name))
+        wrapper.chmod(0o755)
+
+
+def lay_in(study: str, work: Path, params: Mapping[str, Any], env: Mapping[str, str]) -> None:
+    """Data sets, hub and published weights in the places of those that a person would download."""
+    print("the world in the place of the data sets:", flush=True)
+    (work / "small.json").write_text(json.dumps({"world": params["world"], "hub": params["hub"]}))
+    world = [sys.executable, "-m", "world", "--params", str(work / "small.json"), "--out", str(work / "world")]
+    subprocess.run(world, cwd=ROOT, check=True)
+    print("small models in the place of the hub:", flush=True)
+    home = f"studies/{study}/rehearsal"
+    subprocess.run(["hub", "small.json", "world/text/corpus.jsonl", home, "hub"], cwd=work, env=env, check=True)
+    data.lay_out(work / "world", work / "datasets")
+    shutil.rmtree(work / "world")
+    with chdir(work):
+        data.derive(Path("studies", study))
+    adopt = ["distill", "adopt", "hub/ViT-T-16.pt", "--architecture", f"{home}/vit-t-16.json", "--name", RELEASED]
+    subprocess.run(adopt, cwd=work, env=env, check=True)
+
+
+def environment(work: Path) -> dict[str, str]:
+    """This process's, with the commands, the hub's store and the tracking database of the rehearsal."""
+    others = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_TRACKING", "DVC_"))}
+    path = os.pathsep.join([str(work / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]])
+    own = {
+        "PATH": path,
+        "OMP_NUM_THREADS": "1",
+        "HF_HOME": str(work / "hub"),
+        "HF_HUB_OFFLINE": "1",
+        "DVC_NO_ANALYTICS": "1",
+    }
+    return others | own | {"MLFLOW_DISABLE_TELEMETRY": "true"}
+
+
+@contextmanager
+def laid_out(study: str, work: Path, *more: Path) -> Iterator[dict[str, str]]:
+    """A rehearsal's folder with all that its stages need, and a server of their commands; yields their environment.
+
+    Where data or hub are of other parameters than before, everything begins anew.
+
+    Args:
+        study: its name.
+        work: its folder.
+        more: overlays beside the study's own `rehearsal.yaml`.
+    """
+    home = ROOT / "studies" / study
+    params = small_params(home, [home / "rehearsal.yaml", *more])
+    models = [file.read_text() for file in sorted((home / "rehearsal").iterdir())]
+    content = json.dumps([params["world"], params["hub"], models])
+    marker, digest = work / ".laid-in", hashlib.sha256(content.encode()).hexdigest()
+    done = marker.is_file() and marker.read_text() == digest
+    if not done:
+        shutil.rmtree(work, ignore_errors=True)
+    lay_out(study, work, params)
+    prepare_dvc(work)
+    with warm(work, work / "warm.log", environment(work)) as env:
+        if not done:
+            lay_in(study, work, params, env)
+            marker.write_text(digest)
+        yield env
+
+
+def main() -> int:
+    """Rehearse a study and say where its tables and figures are."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", nargs="?", default="paper")
+    parser.add_argument("--jobs", type=int, default=sensible_jobs(), help="stages at a time (default: %(default)s)")
+    arguments = parser.parse_args()
+    study, work = arguments.study, ROOT / "rehearsal" / arguments.study
+    with laid_out(study, work) as env:
+        whole = run_stages(f"studies/{study}/dvc.yaml", arguments.jobs, f"make rehearse STUDY={study}", work, env)
+    out = work.relative_to(ROOT) / "out" / study
+    print(f"  tables   {out / 'tables' / 'tables.html'}")
+    print(f"  figures  {out / 'figures'}")
+    print(f"  report   {out / 'report' / 'report.html'}")
+    return 0 if whole else 1
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except Asked as asked:
+        sys.exit(stopped("make rehearse", asked))
