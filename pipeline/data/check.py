@@ -58,7 +58,8 @@ def checked(spec: DataFile, name: str, how: How) -> Found:
     entries = files_of(spec, name, how)
     before = read_manifest(spec.manifest(name))
     if before and before["sha256"] == digest_of_all(entries):
-        Listing(state / ACCEPTED).write(entries)
+        if not (state / ACCEPTED).is_file():
+            Listing(state / ACCEPTED).write(entries)
         return Found(name, before, new=False)
     if before and not how.accept:
         lines = differences(before, Listing(state / ACCEPTED).read(), entries)

@@ -180,7 +180,8 @@ def finish(spec: DataFile, name: str, workers: int) -> None:
         for line in derive.make(spec, name):
             typer.echo(line)
     with Bars() as bars:
-        say(checked(spec, name, How(workers, on_bytes=bars.reading(name))))
+        found = checked(spec, name, How(workers, on_bytes=bars.reading(name)))
+    say(found)
 
 
 def chosen(spec: DataFile, names: list[str] | None) -> list[str]:

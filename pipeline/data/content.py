@@ -94,6 +94,8 @@ def _conversations(holds: Holds, folder: Path, entries: Entries) -> Content:
     damaged = {path for path in pictures - missing if entries[path].form != PICTURE}
     found.complain("pictures are missing", missing, holds.may_lack)
     found.complain("pictures are damaged", damaged, max(0, holds.may_lack - len(missing)))
+    if not rows:
+        found.problems.append(f"{holds.file} holds no row")
     found.counts = {"rows": rows, "text_only": text_only, "pictures": len(pictures) - len(missing)}
     return found
 
@@ -107,6 +109,8 @@ def _classes(holds: Holds, folder: Path, entries: Entries) -> Content:
         usual = Counter(sizes.values()).most_common(1)[0][0]
         odd = [f"{name} ({n})" for name, n in sizes.items() if n != usual]
         found.complain(f"classes do not hold {usual} pictures as the others do", odd)
+    else:
+        found.problems.append("no folders of pictures, one a class")
     found.counts = {"classes": len(sizes), "pictures": len(pictures)}
     return found
 

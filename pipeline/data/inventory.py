@@ -36,13 +36,18 @@ Entries = dict[str, Entry]
 
 def walk(folder: Path) -> Iterator[tuple[str, int, int]]:
     """Path, size and time of each file below `folder`, without names that begin with a dot; links to files followed."""
-    for home, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in files:
-            path = Path(home, name)
-            if not name.startswith(".") and path.exists():
-                state = path.stat()
-                yield path.relative_to(folder).as_posix(), state.st_size, state.st_mtime_ns
+    below = [""]
+    while below:
+        prefix = below.pop()
+        with os.scandir(folder / prefix) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    below.append(f"{prefix}{entry.name}/")
+                elif entry.is_file():  # not what a broken link or a link to a folder is
+                    state = entry.stat()
+                    yield f"{prefix}{entry.name}", state.st_size, state.st_mtime_ns
 
 
 def linked_folders(folder: Path) -> list[str]:

@@ -117,6 +117,7 @@ def test_conversations_name_their_missing_and_damaged_pictures_all_at_once(tmp_p
         ([{"id": 1, "image": "../x.jpg", "conversations": []}], "outside the folder"),
         ([{"id": 1, "image": "/etc/passwd", "conversations": []}], "outside the folder"),
         ([{"id": 1}], "rows are no conversations: row 1"),
+        ([], "holds no row"),
         ("[{", "not valid JSON"),
     ],
 )
@@ -158,6 +159,13 @@ def test_other_numbers_will_do_for_a_rehearsal(tmp_path):
     with pytest.raises(DataError, match="expected 1,000 shards, found 1"):
         check(spec, "set")
     assert check(spec, "set", How(any_size=True)).manifest["counts"] == {"pairs": 3, "shards": 1}
+
+
+def test_a_folder_without_classes_is_none(tmp_path):
+    (tmp_path / "datasets" / "set").mkdir(parents=True)
+    (tmp_path / "datasets" / "set" / "ILSVRC2012_val_00000293.JPEG").write_bytes(PICTURE)
+    with pytest.raises(DataError, match="no folders of pictures, one a class"):
+        check(spec_of(tmp_path, "classes"), "set")
 
 
 def test_a_changed_folder_is_refused_with_what_is_missing_extra_and_changed_until_it_is_accepted(tmp_path):
