@@ -13,7 +13,7 @@ export WDS_SECURE = 1
 export HF_HUB_OFFLINE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults services compat lint check ui clean wheels wheels-test bench docs study real plan data rehearse constraints
+.PHONY: help setup demo test faults services hosts compat lint check ui clean wheels wheels-test bench docs study real plan data rehearse constraints
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -37,6 +37,10 @@ test: setup ## all tests, the whole pipeline at its smallest sizes among them
 
 faults: setup ## the long tests of faults: hundreds of kills, disks that fill up, servers that hang
 	@$(BIN)/python -m pytest -q -m faults packages
+
+hosts: setup ## two hosts in network namespaces, stages as jobs; Slurm itself where it is installed
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -r requirements-slurm.txt
+	@$(BIN)/python -m pytest -q -m hosts tests/hosts
 
 compat: setup ## exports in their older form under transformers 4.57, in an environment of its own (.venv-compat)
 	@test -x .venv-compat/bin/python || $(BIN)/python -m venv .venv-compat
@@ -90,7 +94,7 @@ real: setup ## the same stages on real data, where that is present
 
 constraints: setup ## resolve the pins again
 	@$(BIN)/uv pip compile --quiet --universal --no-annotate --no-header --python-version 3.11 \
-	  packages/*/pyproject.toml --all-extras requirements-dev.txt requirements-docs.txt requirements-services.txt requirements-bench.txt -o constraints.txt
+	  packages/*/pyproject.toml --all-extras requirements-dev.txt requirements-docs.txt requirements-services.txt requirements-slurm.txt requirements-bench.txt -o constraints.txt
 	@! grep -n '://' constraints.txt
 
 clean: ## remove what the study wrote; .venv stays (remove it by hand)

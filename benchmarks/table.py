@@ -36,6 +36,7 @@ BENCHMARKS = (
     Benchmark("loss_4096", DISTILL, "distill_loss", "--pairs 4096 --repeats 3", "distill_loss"),
     Benchmark("images", DISTILL, "distill_images", "{photos}", "distill_data"),
     Benchmark("resume", DISTILL, "distill_resume", "", "distill_data"),
+    Benchmark("remote", DISTILL, "distill_remote", "{photos}", "distill_data"),
     Benchmark("checkpoint", DISTILL, "distill_checkpoint", "", "distill_training"),
     Benchmark("journal", DISTILL, "distill_journal", "", "distill_training"),
     Benchmark("vlm_supervised_logits", VLM, "vlm_supervised_logits", "", "vlm_batches"),

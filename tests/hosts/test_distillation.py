@@ -125,6 +125,13 @@ def test_two_hosts_train_the_model_of_one_host_to_the_bit_and_the_first_alone_wr
     assert not list(project.glob("two-runs/*/checkpoints"))
 
 
+def test_restarts_that_could_not_find_each_other_are_refused_before_anything_begins(hosts, project):
+    out = project / "refused"
+    assert ends(begin(hosts, out, free_port(), "--max-restarts=1"), 120) == [1, 1]
+    assert "export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 before torchrun on each of them" in logs(out)
+    assert not out.exists()
+
+
 @pytest.mark.parametrize("victim", [0, 1], ids=["first", "second"])
 def test_when_a_host_dies_the_other_says_so_and_ends_and_the_same_command_goes_on_to_the_same_model(
     hosts, project, victim
@@ -142,7 +149,9 @@ def test_when_a_host_dies_the_other_says_so_and_ends_and_the_same_command_goes_o
     is_the_model_of_one_host(project, out)
 
 
-def test_with_restarts_allowed_the_other_waits_for_the_dead_host_to_come_back_and_goes_on(hosts, project):
+def test_with_restarts_allowed_the_other_waits_for_the_dead_host_to_come_back_and_goes_on(hosts, project, monkeypatch):
+    # else torchrun keeps the first meeting's address, and who joins later waits for it in vain
+    monkeypatch.setenv("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
     out, port = project / "returned", free_port()
     first, _ = begin(hosts, out, port, "--max-restarts=3")
     wait_for_step(out, KILLED)
@@ -158,11 +167,13 @@ def test_when_the_cable_is_pulled_both_end_after_the_time_that_ranks_wait_and_go
     if not hosts[0].name:
         pytest.skip("two processes on loopback have no cable; the other tests ran on them")
     out = project / "cut"
-    processes = begin(hosts, out, free_port(), more=("--ranks-timeout", "10"))
+    for host in hosts:  # torchrun itself waits for the kernel
+        host.give_up_soon()
+    processes = begin(hosts, out, free_port(), "--rdzv-conf=read_timeout=10", more=("--ranks-timeout", "10"))
     wait_for_step(out, KILLED)
     hosts[1].cable("down")
     since = time.monotonic()
-    assert ends(processes, 10 + BOUND) == [1, 1]
+    assert ends(processes, 30 + BOUND) == [1, 1]
     print(f"both ended after {time.monotonic() - since:.1f} s")  # noqa: T201
     for rank in (0, 1):
         assert f"Rank {rank} has lost another rank" in logs(out)

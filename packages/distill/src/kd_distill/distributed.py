@@ -91,8 +91,9 @@ def _buckets(gradients: list[Tensor]) -> Iterator[list[Tensor]]:
 def joined(timeout: timedelta = TIMEOUT) -> Iterator[Ranks]:
     """The ranks that torchrun started (gloo on CPU, nccl on GPU), or this process alone.
 
-    A worker that torchrun starts again must not meet the addresses of the dead one in the shared store, so the store's
-    keys carry the attempt; else the restarted gloo ranks hang.
+    A worker that torchrun starts again must not meet the addresses of the dead one in a store that torchrun shares with
+    it, so the keys there carry the attempt; else the restarted gloo ranks hang. Machines do not count attempts alike,
+    so for restarts of several the store must be of the workers' own (TORCH_DISABLE_SHARE_RDZV_TCP_STORE).
 
     Args:
         timeout: How long one rank waits for the others. One that dies is noticed at once where its machine can still
@@ -100,6 +101,7 @@ def joined(timeout: timedelta = TIMEOUT) -> Iterator[Ranks]:
 
     Raises:
         RankLostError: If another rank dies or does not answer.
+        ValueError: If several machines may restart workers over the shared store.
     """
     cuda = torch.cuda.is_available()
     local = int(os.environ.get("LOCAL_RANK", "0"))
@@ -137,6 +139,18 @@ def _losses_told(rank: int) -> Iterator[None]:
 
 def _store(world: int, timeout: timedelta) -> dist.Store:
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    hosts = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True" and os.environ["RANK"] == "0"
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return dist.TCPStore(address, port, world, is_master=os.environ["RANK"] == "0", timeout=timeout)
+    _refuse_restarts_over_a_shared_store(world)
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    return dist.PrefixStore(f"attempt-{attempt}", dist.TCPStore(address, port, world, is_master=hosts, timeout=timeout))
+    return dist.PrefixStore(f"attempt-{attempt}", dist.TCPStore(address, port, world, is_master=False, timeout=timeout))
+
+
+def _refuse_restarts_over_a_shared_store(world: int) -> None:
+    """Raise ValueError where torchrun would restart workers of several machines that could not find each other then."""
+    machines = int(os.environ.get("LOCAL_WORLD_SIZE", world)) < world
+    if machines and int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")) > 0:
+        raise ValueError(
+            "torchrun --max-restarts on several machines: restarted processes would wait for each other in vain. "
+            "export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 before torchrun on each of them, and use --rdzv-backend c10d."
+        )

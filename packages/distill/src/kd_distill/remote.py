@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from posixpath import commonpath, dirname
 from typing import Annotated, Any, TypeVar
 from urllib.parse import urlsplit
@@ -56,7 +57,7 @@ class RemoteFile:
     size: int
     version: str
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Of this content: changes when it does."""
         return hashlib.sha256(f"{shown(self.url)} {self.size} {self.version}".encode()).hexdigest()[:24]

@@ -69,7 +69,8 @@ def joined(*, deepspeed: bool = False, timeout: timedelta = TIMEOUT) -> Iterator
 
     Raises:
         RankLostError: If another rank dies or does not answer.
-        ValueError: If DeepSpeed is asked for and cannot be had.
+        ValueError: If DeepSpeed is asked for and cannot be had, or several machines may restart workers over a store
+            that torchrun shares with them.
     """
     cuda = torch.cuda.is_available()
     if not cuda:
@@ -89,6 +90,7 @@ def joined(*, deepspeed: bool = False, timeout: timedelta = TIMEOUT) -> Iterator
     with _losses_told(int(os.environ.get("RANK", "0"))):
         backend = "nccl" if cuda else "gloo"
         if not dist.is_initialized():
+            _refuse_restarts_over_a_shared_store(world)
             dist.init_process_group(backend, timeout=timeout)
             atexit.register(dist.destroy_process_group)  # one group for all runs of a process
         if deepspeed:
@@ -96,6 +98,17 @@ def joined(*, deepspeed: bool = False, timeout: timedelta = TIMEOUT) -> Iterator
 
             join(backend)
         yield Ranks(dist.get_rank(), world, device)
+
+
+def _refuse_restarts_over_a_shared_store(world: int) -> None:
+    """Raise ValueError where torchrun would restart workers of several machines that could not find each other then."""
+    shared = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    machines = int(os.environ.get("LOCAL_WORLD_SIZE", world)) < world
+    if shared and machines and int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")) > 0:
+        raise ValueError(
+            "torchrun --max-restarts on several machines: restarted processes would wait for each other in vain. "
+            "export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 before torchrun on each of them, and use --rdzv-backend c10d."
+        )
 
 
 @contextmanager

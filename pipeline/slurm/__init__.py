@@ -1,0 +1,1 @@
+"""A study's stages as jobs of a Slurm cluster: `python -m pipeline.slurm studies/paper/dvc.yaml`."""
