@@ -1,4 +1,7 @@
-"""Copy the files of `contract/shared` into the four packages; `--check` only compares."""
+"""Copy the files of `contract/shared` into the four packages, and those of `contract/fuzz` into their tests.
+
+`--check` only compares.
+"""
 
 import sys
 from pathlib import Path
@@ -6,6 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 USERS = {
     "params.py": ("distill", "vlm", "evalsuite", "analysis"),
+    "reading.py": ("distill", "vlm", "evalsuite", "analysis"),
     "tracking.py": ("distill", "vlm", "evalsuite", "analysis"),
     "database.py": ("distill", "vlm", "evalsuite", "analysis"),
     "journal.py": ("distill", "vlm"),
@@ -20,11 +24,17 @@ USERS = {
 
 def copies() -> list[tuple[Path, Path]]:
     """Each shared file with each of its copies."""
-    return [
+    shared = [
         (ROOT / "contract" / "shared" / name, ROOT / "packages" / package / "src" / f"kd_{package}" / name)
         for name, packages in USERS.items()
         for package in packages
     ]
+    tests = [
+        (file, ROOT / "packages" / package / "tests" / "fuzz" / file.name)
+        for file in sorted((ROOT / "contract" / "fuzz").glob("*.py"))
+        for package in USERS["params.py"]
+    ]
+    return [*shared, *tests]
 
 
 def stale() -> list[Path]:

@@ -3,6 +3,7 @@
 This file is the same in every package that trains; its source is contract/shared/shipping.py.
 """
 
+import contextlib
 import json
 import logging
 import os
@@ -12,10 +13,18 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    NotRequired,  # pydantic asks for these below Python 3.12
+)
 
 from filelock import FileLock
+from pydantic import Field, StringConstraints
+from typing_extensions import TypedDict
 
+from .reading import FileError, checked
 from .tracking import JOURNAL, client, log_metrics, run_of, uri
 
 SECONDS = 5.0  # between two messages
@@ -30,17 +39,79 @@ class UnreachableError(ConnectionError):
     """MLflow does not answer; nothing is lost, and the same command later sends it."""
 
 
+Word = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.+-]+$")]  # goes into names of files and into queries
+Step = Annotated[int, Field(ge=0, lt=1 << 63)]
+
+
+class Start(TypedDict):
+    event: Literal["start"]
+    schema: Literal["kd-journal/1"]
+    key: Word
+    time: Step
+    experiment: Word
+    name: str
+    params: dict[str, str]
+    tags: dict[str, str]
+    datasets: list[dict[Literal["name", "digest", "path"], str]]
+    models: list[dict[str, str]]
+
+
+class Metrics(TypedDict):
+    event: Literal["metrics"]
+    step: Step
+    time: Step
+    values: dict[str, float]
+
+
+class Table(TypedDict):
+    event: Literal["table"]
+    step: Step
+    name: Word
+    rows: list[dict[str, Any]]
+
+
+class Declared(TypedDict):
+    event: Literal["model"]
+    kind: Word
+    name: str
+    tags: dict[str, str]
+
+
+class End(TypedDict):
+    event: Literal["end"]
+    status: str
+    time: NotRequired[Step]
+
+
+Event = Annotated[Start | Metrics | Table | Declared | End, Field(discriminator="event")]
+
+
 def read_journal(path: Path) -> list[dict[str, Any]]:
-    """The events of a journal; a last line that a kill cut short is dropped."""
-    events = []
-    for line in path.read_text().splitlines():
-        try:
-            events.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    if not events or events[0].get("schema") != "kd-journal/1":
-        raise ValueError(f"{path} is not a journal of schema kd-journal/1.")
-    return events
+    """The events of a journal, the start first; a last line that a kill cut short is dropped.
+
+    Raises:
+        FileError: If it is something else; a ValueError.
+    """
+    return _events(path.read_bytes(), path)
+
+
+def _parsed(line: bytes, where: str) -> Any:
+    try:
+        return json.loads(line)  # a loss that is no number is written as NaN
+    except (ValueError, RecursionError) as error:
+        raise FileError(f"{where}: expected JSON, got something else: {error}.") from None
+
+
+def _events(data: bytes, path: Path, *, behind: int = 0) -> list[dict[str, Any]]:
+    """The events in `data`, before which the journal has `behind` bytes."""
+    *lines, torn = data.split(b"\n")  # behind the last newline there is nothing, or what a kill left of a line
+    events = [_parsed(line, f"{path}, line {number}") for number, line in enumerate(lines, 1)]
+    with contextlib.suppress(FileError):
+        events += [_parsed(torn, "")] if torn else []
+    found: list[dict[str, Any]] = checked(list[Event], events, str(path))
+    if not behind and (not found or found[0]["event"] != "start"):
+        raise FileError(f"{path}: expected a journal of schema kd-journal/1, which begins with its start.")
+    return found
 
 
 def send(path: Path) -> int:
@@ -87,7 +158,7 @@ class _Sender:
             file.seek(self._offset)
             data = file.read()
         data = data[: data.rfind(b"\n") + 1]  # the writer may be in the middle of a line
-        events = [json.loads(line) for line in data.splitlines()]
+        events = _events(data, self.path, behind=self._offset) if data else []
         if not events:
             return 0
         sure, self._sure = self._sure, False

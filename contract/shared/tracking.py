@@ -12,14 +12,27 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import StringConstraints
+from typing_extensions import TypedDict  # pydantic asks for this one below Python 3.12
 
 from .database import artifacts_of, follow, make_database
+from .reading import checked, read_json
 
 JOURNAL = "journal.jsonl"
 NOT_DIGESTED = {JOURNAL, "MLmodel", "registered_model_meta"}  # the last two are MLflow's own
 ROOT_MARK = ".dvc"
 COMPLETE = "kd.complete"  # tag of a run whose parameters and inputs are all there
+
+
+class Ref(TypedDict):
+    """What stands in `refs/<name>.json`; its values go into queries, so they hold no quotes and no blanks."""
+
+    schema: Literal["kd-ref/1"]
+    kind: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_-]+$")]
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.+-]+$")]
+    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
 class IntegrityError(RuntimeError):
@@ -65,21 +78,24 @@ def resolve(model: str | Path | Mapping[str, str]) -> Model:
         IntegrityError: If the files are not the ones that the reference or the registry names.
     """
     if isinstance(model, Mapping):
-        return _from_ref(model)
+        return _from_ref(checked(Ref, dict(model), f"the reference to {model.get('name')!r:.80}"))
     if str(model).startswith("models:/"):
         return _from_uri(str(model))
     path = Path(model)
     if path.is_file():
-        return _from_ref(json.loads(path.read_text()))
+        return _from_ref(read_ref(path))
     if path.is_dir():
         kind = "encoder" if (path / "open_clip_config.json").exists() else "transformers"
         return Model(path, kind, path.name, digest(path))
     raise FileNotFoundError(f"Expected a reference file, models:/name or a model folder, found nothing at {model}.")
 
 
-def _from_ref(ref: Mapping[str, str]) -> Model:
-    if ref.get("schema") != "kd-ref/1":
-        raise ValueError(f"Expected a reference of schema kd-ref/1, got {dict(ref)!r}.")
+def read_ref(path: Path) -> Ref:
+    """The reference in a file; FileError (a ValueError) where it holds something else."""
+    return checked(Ref, read_json(path), str(path))
+
+
+def _from_ref(ref: Ref) -> Model:
     version = version_of(ref["name"], ref["sha256"])
     if version is None:
         raise FileNotFoundError(

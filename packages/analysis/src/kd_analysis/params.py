@@ -11,13 +11,14 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ConfigDict, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
-from ruamel.yaml.error import YAMLError
+
+MOST_VALUES = 50_000  # of a section with its aliases written out: a few lines of aliases can mean billions
 
 
 class Params(BaseModel):
-    """Base of every section: frozen, unknown keys refused, no silent conversion of strings to numbers."""
+    """Base of every section: frozen, unknown keys refused, no silent conversion of strings to numbers, no NaN."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, allow_inf_nan=False)
 
 
 class ParamsError(ValueError):
@@ -44,10 +45,11 @@ def load_section(path: Path, section: str, model: type[Section], overrides: Sequ
         found = ", ".join(map(str, whole)) or "nothing"
         raise ParamsError(f"{path}: expected a top-level section {section!r}, found {found}.")
     data = whole[section]
+    plain = _plain(data, f"{path}: {section}")
     for override in overrides:
-        _apply(data, override, section)
+        _apply(plain, override, section)
     try:
-        return model.model_validate(_plain(data))
+        return model.model_validate(plain)
     except ValidationError as error:
         lines = [_explain(path, section, data, model, problem) for problem in error.errors()]
         raise ParamsError("\n".join(lines)) from None
@@ -57,9 +59,9 @@ def _parse(path: Path) -> CommentedMap:
     if not path.is_file():
         raise ParamsError(f"Expected a parameter file at {path}, found none. Pass --params FILE.")
     try:
-        whole = YAML(typ="rt").load(path)
-    except YAMLError as error:
-        raise ParamsError(f"{path}: not valid YAML: {error}") from None
+        whole = YAML(typ="rt").load(path.read_bytes().decode("utf-8-sig"))
+    except Exception as error:  # beside YAMLError the library raises what it stumbles over: a date of no calendar, ...
+        raise ParamsError(f"{path}: not valid YAML: {type(error).__name__}: {error}") from None
     if not isinstance(whole, CommentedMap):
         raise ParamsError(f"{path}: expected a mapping of sections at the top level.")
     return whole
@@ -76,16 +78,32 @@ def _apply(data: Any, override: str, section: str) -> None:
             raise ParamsError(f"--set {key}: no such key{_nearest(part, node if isinstance(node, Mapping) else ())}")
         if depth < len(parts) - 1:
             node = node[part]
-    node[parts[-1]] = YAML(typ="safe").load(value)
+    try:
+        found = YAML(typ="safe").load(value)
+    except Exception as error:  # as in _parse
+        raise ParamsError(f"--set {key}: not valid YAML: {type(error).__name__}: {error}") from None
+    node[parts[-1]] = _plain(found, f"--set {key}")
 
 
-def _plain(node: Any) -> Any:
-    """The same data in builtin types."""
-    if isinstance(node, Mapping):
-        return {str(k): _plain(v) for k, v in node.items()}
-    if isinstance(node, Sequence) and not isinstance(node, str):
-        return [_plain(v) for v in node]
-    return float(node) if isinstance(node, float) else node
+def _plain(node: Any, where: str) -> Any:
+    """The same data in builtin types, every alias a copy of its own."""
+    left = MOST_VALUES
+
+    def copied(node: Any) -> Any:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise ParamsError(f"{where}: more than {MOST_VALUES} values with all aliases written out.")
+        if isinstance(node, Mapping):
+            return {str(k): copied(v) for k, v in node.items()}
+        if isinstance(node, Sequence) and not isinstance(node, str | bytes):
+            return [copied(v) for v in node]
+        return float(node) if isinstance(node, float) else node
+
+    try:
+        return copied(node)
+    except RecursionError:
+        raise ParamsError(f"{where}: values nested too deeply, or an alias inside its own anchor.") from None
 
 
 def _explain(path: Path, section: str, data: Any, model: type[BaseModel], problem: Any) -> str:
@@ -96,7 +114,7 @@ def _explain(path: Path, section: str, data: Any, model: type[BaseModel], proble
         return f"{where}: unknown key{_nearest(str(loc[-1]), _known_keys(model, loc[:-1]))}"
     if problem["type"] == "missing":
         return f"{where}: missing; it has no default"
-    return f"{where}: {problem['msg']} (got {problem['input']!r})"
+    return f"{where}: {problem['msg']} (got {problem['input']!r:.200})"
 
 
 def _line(data: Any, loc: Sequence[Any]) -> int:

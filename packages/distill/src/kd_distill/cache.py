@@ -21,6 +21,7 @@ from torch import Tensor
 from kd_distill.batch import Targets, TeacherInfo
 from kd_distill.layers import PatchLayer
 from kd_distill.precision import Precision
+from kd_distill.reading import FileError, parse_json
 from kd_distill.tracking import IntegrityError
 
 MANIFEST = "cache.json"
@@ -152,14 +153,14 @@ def read_manifest(folder: Path) -> tuple[CacheInfo, dict[str, str]]:
         raise FileNotFoundError(f"Expected a teacher cache in {folder}, found none; `distill cache` writes it.")
     try:
         text = file.read_bytes().decode()
-        whole = json.loads(text)
+        whole = parse_json(text, str(file))
         if whole.get("schema") == "kd-cache/1":
             raise ValueError(f"{folder} has the older format kd-cache/1; make it anew with `distill cache --replace`.")
         digests = whole.pop("files")
         whole.pop("sha256")
         info = CacheInfo.model_validate(whole)
         intact = manifest(info, digests) == text
-    except (UnicodeDecodeError, json.JSONDecodeError, ValidationError, AttributeError, KeyError, TypeError):
+    except (UnicodeDecodeError, FileError, ValidationError, AttributeError, KeyError, TypeError, OverflowError):
         intact = False
     if not intact:
         raise IntegrityError(f"{file} is not as it was written; make the cache anew with `distill cache --replace`.")

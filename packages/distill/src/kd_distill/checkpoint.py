@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
+from typing_extensions import TypedDict  # pydantic asks for this one below Python 3.12
 
 from kd_distill.durable import sync_names
+from kd_distill.reading import read_as
 from kd_distill.tracking import IntegrityError
 
 SCHEMA = "kd-checkpoint/1"
@@ -26,6 +28,21 @@ PREFIX, PART, DAMAGED = "step-", ".part-", "damaged-"
 FULL = ("os error 28", "os error 27", "os error 122")  # ENOSPC, EFBIG, EDQUOT, as safetensors words them
 
 log = logging.getLogger(__name__)
+
+
+class Listed(TypedDict):
+    """A file as the manifest describes it."""
+
+    sha256: str
+    bytes: int
+
+
+class Said(TypedDict):
+    """What `manifest.json` says."""
+
+    schema: str
+    step: int
+    files: dict[str, Listed]
 
 
 class StorageError(OSError):
@@ -114,7 +131,7 @@ class Checkpoints:
         from safetensors.torch import load
 
         place = self._place(step)
-        manifest = json.loads((place / MANIFEST).read_text())
+        manifest = read_as(Said, place / MANIFEST)
         if (manifest["schema"], manifest["step"], set(manifest["files"])) != (SCHEMA, step, {STATE, VALUES}):
             raise ValueError(f"{MANIFEST} is not one of step {step} and schema {SCHEMA}")
         content = {name: (place / name).read_bytes() for name in manifest["files"]}

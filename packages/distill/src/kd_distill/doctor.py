@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from kd_distill import models, reference
+from kd_distill.reading import weights_errors
 from kd_distill.schema import check_architecture
 from kd_distill.teachers import TEACHERS, Teacher, teachers_of
 from kd_distill.text import Tokenize
@@ -134,16 +135,13 @@ def construction(teacher: Teacher) -> list[Check]:
 
 def _shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     """Names and shapes of the weights, from the head of their file."""
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
     file = folder / models.WEIGHTS
     if not file.is_file():
         raise FileNotFoundError(f"Expected an open_clip model folder at {folder}, found no {models.WEIGHTS} in it.")
-    try:
-        with safe_open(str(file), "pt") as weights:
-            return {name: tuple(weights.get_slice(name).get_shape()) for name in weights.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise ValueError(f"{file}: expected safetensors, got {error}; was the file cut short?") from None
+    with weights_errors(file), safe_open(str(file), "pt") as weights:
+        return {name: tuple(weights.get_slice(name).get_shape()) for name in weights.keys()}  # noqa: SIM118
 
 
 def _weights(folder: Path, config: Mapping[str, Any]) -> list[Check]:

@@ -11,6 +11,7 @@ from torch import Tensor
 from kd_distill import models
 from kd_distill.durable import whole_folder
 from kd_distill.journal import Journal
+from kd_distill.reading import weights_errors
 from kd_distill.schema import check_architecture, check_preprocessing
 from kd_distill.teachers import Teacher
 from kd_distill.text import TOKENIZER_FILES
@@ -122,7 +123,8 @@ def read_weights(file: Path, model: models.Clip) -> dict[str, Tensor]:
     """The tensors of a file of weights, scalars in the shape that `model` has them."""
     from safetensors.torch import load_file
 
-    weights = load_file(str(file)) if file.suffix == ".safetensors" else _unpickled(file)
+    with weights_errors(file):
+        weights = load_file(str(file)) if file.suffix == ".safetensors" else _unpickled(file)
     own = model.state_dict()
     return {n: w.reshape(own[n].shape) if n in SCALARS and n in own else w for n, w in weights.items()}
 

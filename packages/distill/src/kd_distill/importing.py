@@ -9,6 +9,7 @@ from kd_distill.building import build
 from kd_distill.cache import Block, CacheInfo
 from kd_distill.config import Data
 from kd_distill.formats import open_pairs
+from kd_distill.reading import read_array
 from kd_distill.teaching import CROP_SEED, ROWS, cache_folder
 
 
@@ -73,7 +74,7 @@ def _read(file: Path, pairs: int) -> np.ndarray:
     """Unit rows (pairs, d) in float32."""
     if not file.is_file():
         raise FileNotFoundError(f"Expected embeddings in {file}, found no such file.")
-    array = np.load(file, allow_pickle=False)
+    array = read_array(file)
     if array.ndim != 2 or len(array) != pairs or not np.issubdtype(array.dtype, np.floating):
         raise ValueError(
             f"{file}: expected floats of shape ({pairs}, d), a row a pair; got {array.dtype} {array.shape}."

@@ -17,11 +17,14 @@ from array import array
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
+from typing_extensions import TypedDict  # pydantic asks for this one below Python 3.12
 
 from kd_distill.durable import sync_folder
 from kd_distill.ledger import Entry, append
+from kd_distill.reading import read_array, read_as
 
 SCHEMA = "kd-index/1"
 PLACE = np.dtype([("file", "<i4"), ("start", "<i8"), ("size", "<i8")])
@@ -43,10 +46,20 @@ class Ragged:
     """Rows of different lengths, one after the other in `<stem>.bin`; `<stem>.npy` holds where each ends."""
 
     def __init__(self, stem: Path, dtype: type = np.uint8) -> None:
-        self._ends = np.load(stem.with_suffix(".npy"), mmap_mode="r", allow_pickle=False)
+        self._ends, self._stem = read_array(stem.with_suffix(".npy")), stem
         values = stem.with_suffix(".bin")
+        n_values, rest = divmod(values.stat().st_size, np.dtype(dtype).itemsize)
+        if self._ends.dtype != np.int64 or self._ends.ndim != 1 or rest or not self._fit(n_values):
+            raise ValueError(f"{stem}.npy does not fit {stem}.bin; remove the folder {stem.parent}, it is built again.")
         # an empty file cannot be mapped
-        self._values = np.memmap(values, dtype, "r") if values.stat().st_size else np.empty(0, dtype)
+        self._values = np.memmap(values, dtype, "r") if n_values else np.empty(0, dtype)
+
+    def _fit(self, n_values: int) -> bool:
+        """Whether rows end one behind the other, and the last with the values."""
+        ends = self._ends
+        if not len(ends):
+            return n_values == 0
+        return bool(ends[0] >= 0 and ends[-1] == n_values and np.all(ends[1:] >= ends[:-1]))
 
     def __len__(self) -> int:
         return len(self._ends)
@@ -57,7 +70,12 @@ class Ragged:
 
     def text(self, i: int) -> str:
         """Row i of UTF-8 bytes."""
-        return self[i].tobytes().decode()
+        try:
+            return self[i].tobytes().decode()
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f"{self._stem}.bin: row {i} is not what was written: {error}; remove the folder."
+            ) from None
 
 
 class RaggedWriter:
@@ -80,15 +98,24 @@ class RaggedWriter:
         np.save(self._stem.with_suffix(".npy"), np.frombuffer(self._ends, np.int64))
 
 
+class Description(TypedDict):
+    """What `index.json` says."""
+
+    schema: Literal["kd-index/1"]
+    pairs: int
+    digest: str
+
+
 class Index:
     """An index that is there; `build` makes it."""
 
     def __init__(self, folder: Path) -> None:
-        description = json.loads((folder / DESCRIPTION).read_text())
-        self.folder, self.digest, self.pairs = folder, str(description["digest"]), int(description["pairs"])
-        self.places = np.load(folder / "place.npy", mmap_mode="r", allow_pickle=False)
+        description = read_as(Description, folder / DESCRIPTION)
+        self.folder, self.digest, self.pairs = folder, description["digest"], description["pairs"]
+        self.places = read_array(folder / "place.npy")
         self.keys, self.captions = Ragged(folder / "key"), Ragged(folder / "caption")
-        if not len(self.places) == len(self.keys) == len(self.captions) == self.pairs:
+        lengths = {len(self.keys), len(self.captions), self.pairs}
+        if self.places.dtype != PLACE or {(n,) for n in lengths} != {self.places.shape}:
             raise ValueError(f"{folder}: parts of different lengths; remove the folder, it is built again.")
 
 

@@ -11,9 +11,12 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
+
+from kd_distill.reading import FileError, checked, parse_json
 
 
 class Cause(StrEnum):
@@ -92,14 +95,12 @@ class Ledger:
 
 def read_entries(path: Path) -> list[Entry]:
     """The lines of a ledger; one that a kill cut short is left out."""
-    entries = []
-    for line in path.read_bytes().splitlines():
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
-            continue  # its pair is found and written again
-        entries.append(Entry(**(record | {"cause": Cause(record["cause"])})))
-    return entries
+    records = []
+    for line in path.read_bytes().split(b"\n"):
+        with suppress(FileError):  # its pair is found and written again
+            records += [parse_json(line, str(path))] if line else []
+    found: list[Entry] = checked(list[Entry], records, str(path))
+    return found
 
 
 def append(path: Path, entries: Iterable[Entry]) -> None:

@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import TypedDict  # pydantic asks for this one below Python 3.12
+
 from kd_distill.durable import write_whole
+from kd_distill.reading import read_as
 
 # Parameters of a recipe that leave the result as it is; they may differ between a run and its continuation.
 WITHOUT_EFFECT = frozenset(
@@ -15,6 +18,13 @@ WITHOUT_EFFECT = frozenset(
 )
 LONGER = ("recipe.steps", "recipe.epochs")  # may grow
 FILE = "inputs.json"
+
+
+class Stored(TypedDict):
+    """What `inputs.json` holds."""
+
+    values: dict[str, Any]
+    changes: list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -63,7 +73,7 @@ def go_on(work: Path, inputs: Inputs, *, step: int, fork: bool) -> tuple[Inputs,
     file = work / FILE
     forked = False
     if step and file.is_file():
-        stored = json.loads(file.read_text())
+        stored = read_as(Stored, file)
         begun = Inputs(stored["values"], tuple(stored["changes"]))
         changed = begun.differences(inputs)
         if changed and not (fork or all(_longer(name, *pair) for name, pair in changed.items())):

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from kd_distill.freeze import Tower
+from kd_distill.reading import read_json as read_json
+from kd_distill.reading import weights_errors
 from kd_distill.schema import OPENAI_MEAN, OPENAI_STD, check_architecture, check_preprocessing
 from kd_distill.text import TOKENIZER_FILES
 from kd_distill.text import Tokenize as Tokenize
@@ -109,7 +111,9 @@ def load(folder: Path) -> tuple[Clip, dict[str, Any], Preprocessing]:
     if not (folder / WEIGHTS).is_file():
         raise FileNotFoundError(f"Expected an open_clip model folder at {folder}, found no {WEIGHTS} in it.")
     model = build(config, seed=0)
-    fill(model, load_file(str(folder / WEIGHTS)), str(folder / WEIGHTS))
+    with weights_errors(folder / WEIGHTS):
+        weights = load_file(str(folder / WEIGHTS))
+    fill(model, weights, str(folder / WEIGHTS))
     return model.eval(), config, view
 
 
@@ -120,21 +124,14 @@ def read_config(folder: Path) -> tuple[dict[str, Any], Preprocessing]:
         raise FileNotFoundError(f"Expected an open_clip model folder at {folder}, found no {CONFIG} in it.")
     whole = read_json(file)
     if not isinstance(whole, dict) or not {"model_cfg", "preprocess_cfg"} >= whole.keys() >= {"model_cfg"}:
-        raise ValueError(f"{file}: expected the keys model_cfg and preprocess_cfg, got {list(whole)!r:.80}.")
+        got = list(whole) if isinstance(whole, dict) else whole
+        raise ValueError(f"{file}: expected the keys model_cfg and preprocess_cfg, got {got!r:.80}.")
     config: dict[str, Any] = whole["model_cfg"]
     side = check_architecture(config, str(file)).vision_cfg.image_size
     view = check_preprocessing(whole.get("preprocess_cfg", {}), str(file))
     if view.size not in (None, side, (side, side)):
         raise ValueError(f"{file}: expected preprocess_cfg.size {side}, the model's image_size, got {view.size}.")
     return config, Preprocessing(side, view.mean, view.std, view.interpolation, view.resize_mode)
-
-
-def read_json(file: Path) -> Any:
-    """What the file holds; ValueError if that is not JSON."""
-    try:
-        return json.loads(file.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file}: expected JSON, got {error}.") from None
 
 
 def fill(model: Clip, weights: Mapping[str, Tensor], where: str) -> None:

@@ -7,15 +7,18 @@ through the model's own preprocessing and tokenizer, a wrong mean or a wrong voc
 import hashlib
 import json
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from annotated_types import Len
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from kd_distill.models import Clip, encode_text, load, read_json
+from kd_distill.models import Clip, encode_text, load
+from kd_distill.reading import checked, read_json
 from kd_distill.text import Tokenize
 from kd_distill.views import Preprocessing
 
@@ -76,12 +79,13 @@ def read(file: Path) -> Float[Tensor, "8 8"]:
     content = read_json(file)
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
         raise ValueError(f"{file}: expected a reference of schema {SCHEMA}, got {str(content)!r:.60}.")
-    if content["inputs"] != inputs_digest():
+    if content.get("inputs") != inputs_digest():
         raise ValueError(
-            f"{file} is of other images and captions (digest {content['inputs']}, here {inputs_digest()}): another "
-            "version of this package wrote it. Write it again from a model that is known to be right."
+            f"{file} is of other images and captions (digest {content.get('inputs')!r:.40}, here {inputs_digest()}): "
+            "another version of this package wrote it. Write it again from a model that is known to be right."
         )
-    return torch.tensor(content["cosines"])
+    row = Annotated[list[float], Len(8, 8)]
+    return torch.tensor(checked(Annotated[list[row], Len(8, 8)], content.get("cosines"), f"{file}, cosines"))
 
 
 def inputs_digest() -> str:

@@ -1,12 +1,15 @@
 """Image-text pairs in webdataset shards (img2dataset layout), read at random through an index, never extracted."""
 
-import json
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import Annotated, BinaryIO
 
+from pydantic import Field
+from typing_extensions import TypedDict  # pydantic asks for this one below Python 3.12
+
+from kd_distill import reading
 from kd_distill.captions import MAX_BYTES, checked
 from kd_distill.index import Row, open_index, states
 from kd_distill.ledger import BadSampleError, Cause, Entry
@@ -16,6 +19,13 @@ IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp")
 MANIFEST = "_stats.json"
 OPTIONS = "shards"  # of the index
 BLOCK = 512  # of a tar
+CHUNK = 1 << 20
+
+
+class Stats(TypedDict):
+    """What is read of `<shard>_stats.json`. Each pair that is missing gets a line in the ledger, hence a bound."""
+
+    successes: Annotated[int, Field(ge=0, le=1_000_000)]
 
 
 class PairShards(IndexedPairs):
@@ -72,7 +82,8 @@ class PairShards(IndexedPairs):
 
 def expected_of(manifests: Iterable[tuple[str, bytes]]) -> dict[str, int]:
     """Pairs that each shard must hold, by the shard's name, from names and contents of img2dataset's manifests."""
-    return {name.removesuffix(MANIFEST) + ".tar": int(json.loads(text)["successes"]) for name, text in manifests}
+    stats = {name: reading.checked(Stats, reading.parse_json(text, name), name) for name, text in manifests}
+    return {name.removesuffix(MANIFEST) + ".tar": found["successes"] for name, found in stats.items()}
 
 
 def rows_of(
@@ -147,10 +158,10 @@ def contents_of(shard: str, file: BinaryIO, length: int) -> Contents:
     """Walk over one shard of `length` bytes."""
     contents, end = Contents(), 0
     try:
-        with tarfile.open(fileobj=file, mode="r:") as tar:
-            for member in tar:
+        with reading.open_tar(file) as tar:
+            for member in reading.tar_members(tar):
                 end = member.offset_data + member.size
-                if member.isfile() and end <= length:
+                if member.isfile() and not member.issparse() and end <= length:
                     _note(contents, shard, member, file)
             contents.cut = _end(file, tar.offset)
     except tarfile.TarError as error:
@@ -183,7 +194,9 @@ def _note(contents: Contents, shard: str, member: tarfile.TarInfo, file: BinaryI
 def _end(file: BinaryIO, offset: int) -> str | None:
     """What is wrong with the end of a tar whose members end at `offset`; tarfile takes any end for the end."""
     file.seek(offset)
-    rest = file.read()
-    if len(rest) < BLOCK:
-        return f"no end mark at byte {offset}"
-    return f"no tar header at byte {offset}" if rest.strip(b"\0") else None
+    size = 0
+    while rest := file.read(CHUNK):
+        if rest.strip(b"\0"):
+            return f"no tar header at byte {offset}"
+        size += len(rest)
+    return f"no end mark at byte {offset}" if size < BLOCK else None

@@ -12,6 +12,7 @@ import numpy as np
 from kd_distill.captions import checked
 from kd_distill.index import Row, open_index, states
 from kd_distill.ledger import BadSampleError, Cause, Entry
+from kd_distill.reading import parquet_errors
 from kd_distill.sources import IndexedPairs
 
 if TYPE_CHECKING:
@@ -33,7 +34,11 @@ def inside(root: Path, name: str) -> Path:
         raise BadSampleError(Cause.UNSAFE, f"{name!r}: {error}") from None
     if PurePosixPath(name).is_absolute() or not path.is_relative_to(home):
         raise BadSampleError(Cause.UNSAFE, f"{name!r} is not below {root}")
-    if not path.is_file():
+    try:
+        there = path.is_file()
+    except OSError as error:  # a name that is too long
+        raise BadSampleError(Cause.MISSING, f"{name[:80]!r} below {root}: {error.strerror}") from None
+    if not there:
         raise BadSampleError(Cause.MISSING, f"{name!r} below {root}")
     return path
 
@@ -102,26 +107,27 @@ def _rows_of_table(file: Path, separator: str, image: str, caption: str) -> Iter
         bad.append(Entry(file.name, "", Cause.COLUMNS, detail))
         return "skip"
 
-    with file.open("rb") as stream:
-        names = stream.readline().decode("utf-8-sig").rstrip("\r\n").split(separator)
-    _need(file, names, [image, caption])
-    reader = csv.open_csv(
-        file,
-        csv.ReadOptions(use_threads=False),
-        csv.ParseOptions(delimiter=separator, quote_char=False, invalid_row_handler=note),
-        csv.ConvertOptions(
-            include_columns=[image, caption],
-            column_types={image: pa.binary(), caption: pa.binary()},
-            strings_can_be_null=False,
-            check_utf8=False,
-        ),
-    )
     row = 0
-    for batch in reader:
-        for name, text in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-            key = f"{row}:{name.decode('utf-8', errors='replace')}"  # a path may come in several rows
-            yield row_or_entry(0, row, file.name, name, key, text)
-            row += 1
+    with parquet_errors(file):
+        with file.open("rb") as stream:
+            names = stream.readline().decode("utf-8-sig").rstrip("\r\n").split(separator)
+        _need(file, names, [image, caption])
+        reader = csv.open_csv(
+            file,
+            csv.ReadOptions(use_threads=False),
+            csv.ParseOptions(delimiter=separator, quote_char=False, invalid_row_handler=note),
+            csv.ConvertOptions(
+                include_columns=[image, caption],
+                column_types={image: pa.binary(), caption: pa.binary()},
+                strings_can_be_null=False,
+                check_utf8=False,
+            ),
+        )
+        for batch in reader:
+            for name, text in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                key = f"{row}:{name.decode('utf-8', errors='replace')}"  # a path may come in several rows
+                yield row_or_entry(0, row, file.name, name, key, text)
+                row += 1
     yield from bad
 
 
@@ -194,12 +200,14 @@ class PairParquet(IndexedPairs):
         with self._lock:
             group = int(np.searchsorted(self._starts[file], row, side="right")) - 1
             if (file, group) not in self._groups:
-                column = parquet.ParquetFile(self.files[file]).read_row_group(group, [self._column])[self._column]
+                with parquet_errors(self.files[file]):
+                    column = parquet.ParquetFile(self.files[file]).read_row_group(group, [self._column])[self._column]
                 self._groups[file, group] = column
                 while len(self._groups) > 1 and sum(c.nbytes for c in self._groups.values()) > KEPT_BYTES:
                     self._groups.popitem(last=False)
             self._groups.move_to_end((file, group))
-            return self._groups[file, group][row - int(self._starts[file][group])].as_py()
+            with parquet_errors(self.files[file]):
+                return self._groups[file, group][row - int(self._starts[file][group])].as_py()
 
 
 def _rows_of_parquet(files: list[Path], image: str, caption: str) -> Iterator[Row | Entry]:
@@ -207,7 +215,7 @@ def _rows_of_parquet(files: list[Path], image: str, caption: str) -> Iterator[Ro
     from pyarrow import parquet
 
     for number, file in enumerate(files):
-        with parquet.ParquetFile(file) as table:
+        with parquet_errors(file), parquet.ParquetFile(file) as table:
             _need(file, table.schema_arrow.names, [image, caption])
             row = 0
             for batch in table.iter_batches(columns=[caption]):

@@ -4,6 +4,7 @@
 `.jpg` or `.webp` and `.cls`.
 """
 
+import re
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from kd_distill.decode import decode
 from kd_distill.ledger import BadSampleError
+from kd_distill.reading import open_tar, tar_members
 from kd_distill.shards import IMAGE_SUFFIXES
 from kd_distill.views import Preprocessing
 
@@ -42,8 +44,7 @@ def read_labelled(folder: Path, preprocessing: Preprocessing, limit: int = LIMIT
         FileNotFoundError: If names, templates or shards are missing.
         ValueError: If a label is no class, or an image cannot be used.
     """
-    names = tuple((folder / "classnames.txt").read_text().splitlines())
-    templates = tuple((folder / "zeroshot_classification_templates.txt").read_text().splitlines())
+    names, templates = _lines(folder / "classnames.txt"), _lines(folder / "zeroshot_classification_templates.txt")
     shards = sorted((folder / "test").glob("*.tar"))
     if not shards:
         raise FileNotFoundError(f"Expected labelled shards (*.tar) in {folder / 'test'}, found none.")
@@ -57,20 +58,43 @@ def read_labelled(folder: Path, preprocessing: Preprocessing, limit: int = LIMIT
             except BadSampleError as bad:
                 raise ValueError(f"{shard}: {bad}") from None
             labels.append(label)
+    if not images:
+        raise ValueError(
+            f"Expected labelled images in the shards of {folder / 'test'}, {shards[0].name} ...: found none."
+        )
     return LabelledImages(names, templates, torch.cat(images), torch.tensor(labels))
+
+
+def _lines(file: Path) -> tuple[str, ...]:
+    try:
+        return tuple(file.read_text(encoding="utf-8").splitlines())
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file}: expected UTF-8: {error}.") from None
 
 
 def _examples(shard: Path) -> Iterator[tuple[bytes, int]]:
     """(image bytes, label) of each key that has both, in the order of the shard."""
     waiting: dict[str, dict[str, bytes]] = {}
-    with tarfile.open(shard, "r:") as tar:
-        for member in tar:
-            key, _, suffix = member.name.partition(".")
-            kind = "image" if suffix in IMAGE_SUFFIXES else suffix
-            file = tar.extractfile(member) if member.isfile() and kind in ("image", "cls") else None
-            if file is None:
-                continue
-            found = waiting.setdefault(key, {})
-            found[kind] = file.read()
-            if found.keys() == {"image", "cls"}:
-                yield found["image"], int(waiting.pop(key)["cls"])
+    length = shard.stat().st_size
+    try:
+        with open_tar(shard) as tar:
+            for member in tar_members(tar):
+                key, _, suffix = member.name.partition(".")
+                kind = "image" if suffix in IMAGE_SUFFIXES else suffix
+                file = tar.extractfile(member) if member.isfile() and kind in ("image", "cls") else None
+                if file is None:
+                    continue
+                if member.issparse() or member.offset_data + member.size > length:
+                    raise tarfile.ReadError(f"{member.name} does not lie in the file as a whole")
+                found = waiting.setdefault(key, {})
+                found[kind] = file.read()
+                if found.keys() == {"image", "cls"}:
+                    yield found["image"], _label(waiting.pop(key)["cls"], f"{shard}: {member.name}")
+    except tarfile.TarError as error:
+        raise ValueError(f"{shard}: not a readable tar file: {error}") from None
+
+
+def _label(text: bytes, where: str) -> int:
+    if not re.fullmatch(rb"\s*\d{1,9}\s*", text):
+        raise ValueError(f"{where}: expected the number of a class, got {text[:40]!r}.")
+    return int(text)

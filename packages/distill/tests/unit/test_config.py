@@ -122,7 +122,7 @@ def test_freezing_both_towers_is_refused(tmp_path):
         ("recipes.pretrain.horizon=.inf", "finite number"),
         ("recipes.pretrain.betas=[0.9]", "at least 2|Field required|missing"),
         ("recipes.pretrain.betas=[0.9, 1.0]", r"two numbers in \[0, 1\)"),
-        ("recipes.pretrain.betas=[.nan, 0.9]", r"two numbers in \[0, 1\)"),
+        ("recipes.pretrain.betas=[.nan, 0.9]", "finite number"),
         ("recipes.pretrain.eps=0", "greater than 0"),
         ("recipes.pretrain.clip_norm=0", "greater than 0"),
         ("recipes.pretrain.clip_norm=.nan", "greater than 0|finite number"),

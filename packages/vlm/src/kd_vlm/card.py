@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from kd_vlm.journal import read_journal
+from kd_vlm.reading import read_json
 from kd_vlm.tracking import JOURNAL
 
 NAME, MLMODEL = "README.md", "MLmodel"
@@ -57,8 +58,13 @@ def _registered_tags(file: Path) -> tuple[tuple[str, str], ...]:
         return ()
     from ruamel.yaml import YAML
 
-    tags = YAML(typ="safe").load(file.read_text(encoding="utf-8")).get("flavors", {}).get("kd", {})
-    return tuple(sorted((str(key), str(value)) for key, value in tags.items() if str(key).startswith("kd.")))
+    try:
+        tags = YAML(typ="safe").load(file.read_bytes().decode())["flavors"]["kd"]
+        return tuple(sorted((str(key), str(value)) for key, value in tags.items() if str(key).startswith("kd.")))
+    except KeyError:
+        return ()  # of another kind of model
+    except Exception as error:  # beside YAMLError the library raises what it stumbles over
+        raise ValueError(f"{file}: expected MLflow's MLmodel: {type(error).__name__}: {error}") from None
 
 
 def read_scores(path: Path) -> list[dict[str, Any]]:
@@ -68,15 +74,15 @@ def read_scores(path: Path) -> list[dict[str, Any]]:
         ValueError: If it is not such a file.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         if content["schema"] != "kd-scores/1":
             raise ValueError(f"schema {content['schema']!r}")
         keys = ("benchmark", "metric", "value", "best", "stderr", "n", "chance")
         rows = [{key: row[key] for key in keys} for row in content["scores"]]
-    except (ValueError, KeyError, TypeError) as error:
+        numbers = ("value", "best", "stderr", "n", "chance")
+        tidy = [{**row, **{key: _number(row[key]) for key in numbers}} for row in rows]
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise ValueError(f"{path}: expected scores of schema kd-scores/1: {error!r}") from None
-    numbers = ("value", "best", "stderr", "n", "chance")
-    tidy = [{**row, **{key: _number(row[key]) for key in numbers}} for row in rows]
     return sorted(tidy, key=lambda row: (str(row["benchmark"]), str(row["metric"])))
 
 

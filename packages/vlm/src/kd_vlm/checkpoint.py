@@ -15,7 +15,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from typing_extensions import TypedDict  # pydantic asks for this one below Python 3.12
+
 from .durable import sync_names
+from .reading import read_as
 from .tracking import IntegrityError
 
 SCHEMA, MANIFEST = "kd-checkpoint/1", "manifest.json"
@@ -23,6 +26,21 @@ PREFIX, PART, DAMAGED = "step-", ".part-", "damaged-"
 FULL = ("os error 28", "os error 27", "os error 122")  # ENOSPC, EFBIG, EDQUOT, as safetensors words them
 
 log = logging.getLogger(__name__)
+
+
+class Listed(TypedDict):
+    """A file as the manifest describes it."""
+
+    sha256: str
+    bytes: int
+
+
+class Said(TypedDict):
+    """What `manifest.json` says."""
+
+    schema: str
+    step: int
+    files: dict[str, Listed]
 
 
 class StorageError(OSError):
@@ -111,7 +129,7 @@ class Checkpoints:
             FileNotFoundError: If there is no manifest.
         """
         place = self.place(step)
-        manifest = json.loads((place / MANIFEST).read_text())
+        manifest = read_as(Said, place / MANIFEST)
         if (manifest["schema"], manifest["step"]) != (SCHEMA, step):
             raise ValueError(f"{MANIFEST} is not one of step {step} and schema {SCHEMA}")
         present = {p.relative_to(place).as_posix() for p in place.rglob("*") if p.is_file()} - {MANIFEST}

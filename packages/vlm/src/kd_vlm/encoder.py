@@ -16,6 +16,7 @@ from transformers import CLIPImageProcessorPil
 
 from kd_vlm.open_clip_config import WEIGHTS_FILE, EncoderConfig, TimmCfg, existing, read_config
 from kd_vlm.preprocess import image_processor
+from kd_vlm.reading import weights_errors
 from kd_vlm.towers import clip, siglip, swin, timm_map
 from kd_vlm.towers.common import Built, timm_shape
 
@@ -77,7 +78,8 @@ def load_encoder(
             the tower has no such feature.
     """
     config = read_config(folder)
-    weights = load_file(existing(folder / WEIGHTS_FILE))
+    with weights_errors(folder / WEIGHTS_FILE):
+        weights = load_file(existing(folder / WEIGHTS_FILE))
     visual = {key.removeprefix("visual."): value for key, value in weights.items() if key.startswith("visual.")}
     kind, built = _build(config, visual, layer)
     if grid not in (None, built.grid):

@@ -11,18 +11,49 @@ import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import (
+    Any,
+    NotRequired,  # pydantic asks for these below Python 3.12
+)
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+from typing_extensions import TypedDict
+
+from kd_vlm.reading import checked, read_as
 
 PREFIXED = ("clip_vision_model", "siglip_vision_model")
 INDEX = "model.safetensors.index.json"
 _TABLE = "relative_position_bias_table"
 _COPIED = ("chat_template.jinja", "generation_config.json", "tokenizer.json")
 _IMAGE_PROCESSORS = {"PerceptionLMImageProcessor": "PerceptionLMImageProcessorFast"}
+
+
+class Typed(TypedDict, extra_items=Any):  # type: ignore[call-arg]
+    """A part of a stock configuration."""
+
+    model_type: str
+
+
+class Text(Typed):
+    """The part about the language model."""
+
+    rope_parameters: NotRequired[dict[str, Any] | None]
+
+
+class Stock(Typed):
+    """What is read of `config.json`."""
+
+    vision_config: Typed
+    text_config: Text
+
+
+class ImageProcessor(TypedDict, extra_items=Any):  # type: ignore[call-arg]
+    """What is read of an image processor's configuration."""
+
+    image_processor_type: str
 
 
 def refuse_unknown(config: dict[str, Any]) -> None:
@@ -45,6 +76,7 @@ def write_legacy(source: Path, out: Path) -> None:
         ValueError: If transformers 4.57 has no class for it.
     """
     config = _read(source / "config.json")
+    checked(Stock, config, str(source / "config.json"))
     refuse_unknown(config)
     _write(out / "config.json", _old_config(config))
     _write_weights(source, out, _old_name if config["vision_config"]["model_type"] in PREFIXED else lambda name: name)
@@ -54,7 +86,7 @@ def write_legacy(source: Path, out: Path) -> None:
     _write(out / "tokenizer_config.json", _old_tokenizer(_read(source / "tokenizer_config.json")))
     processor = _read(source / "processor_config.json")
     image = processor.pop("image_processor", None) or _read(source / "preprocessor_config.json")
-    kind = image["image_processor_type"]
+    kind = checked(ImageProcessor, image, f"{source}, image_processor")["image_processor_type"]
     _write(out / "preprocessor_config.json", {**image, "image_processor_type": _IMAGE_PROCESSORS.get(kind, kind)})
     _write(out / "processor_config.json", processor)
 
@@ -112,8 +144,7 @@ def _window_index(table: Tensor) -> Tensor:
 def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"Expected a stock checkpoint with {path.name} in {path.parent}, found none.")
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return content
+    return read_as(dict[str, Any], path)
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:

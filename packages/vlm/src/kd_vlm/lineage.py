@@ -7,9 +7,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import TypedDict  # pydantic asks for this one below Python 3.12
+
 from .durable import write_whole
+from .reading import read_as
 
 FILE = "inputs.json"
+
+
+class Stored(TypedDict):
+    """What `inputs.json` holds."""
+
+    values: dict[str, Any]
+    changes: list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -45,7 +55,7 @@ def go_on(work: Path, inputs: Inputs, *, step: int, fork: bool) -> tuple[Inputs,
     """
     file, forked = work / FILE, False
     if step and file.is_file():
-        stored = json.loads(file.read_text())
+        stored = read_as(Stored, file)
         begun = Inputs(stored["values"], tuple(stored["changes"]))
         changed = begun.differences(inputs)
         if changed and not fork:

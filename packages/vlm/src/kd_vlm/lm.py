@@ -1,6 +1,5 @@
 """A small language model of the Qwen2 architecture with its own tokenizer, trained on lines of text."""
 
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -16,6 +15,7 @@ from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen2Config,
 from kd_vlm.evaluate import answers_right
 from kd_vlm.loop import fit
 from kd_vlm.optim import Group, Step
+from kd_vlm.reading import FileError, parse_json
 from kd_vlm.templates import END, IGNORE
 
 SENTENCE = re.compile(r"(?:^|[ \n])(?!USER:|ASSISTANT:)[A-Z](?:(?!USER:|ASSISTANT:)[^\n.?]|\.(?!\s|$))*\.(?=\s|$)")
@@ -40,10 +40,10 @@ def read_text(path: Path) -> list[str]:
     if not path.is_file():
         raise FileNotFoundError(f'Expected lines of {{"text": ...}} at {path}, found no file.')
     texts = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(path.read_bytes().removesuffix(b"\n").split(b"\n"), start=1):
         try:
-            texts.append(str(json.loads(line)["text"]))
-        except (ValueError, KeyError, TypeError):
+            texts.append(str(parse_json(line, str(path))["text"]))
+        except (FileError, KeyError, TypeError):
             raise ValueError(f'{path}:{number}: expected {{"text": ...}}, got {line[:80]!r}.') from None
     return texts
 

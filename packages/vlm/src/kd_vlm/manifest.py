@@ -1,17 +1,42 @@
 """What a validation wrote down about a conversation file: one line a row, and a summary. See the contract."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import TypeAdapter
+from typing_extensions import TypedDict  # pydantic asks for this one below Python 3.12
 
 from kd_vlm.problems import Known, Problem
+from kd_vlm.reading import checked, parse_json, read_as
 from kd_vlm.workspace import file_digest
 
 SCHEMA = "kd-vlm-manifest/1"
 SUMMARY = "manifest.json"
 SAMPLES = "samples.jsonl"
+
+
+class Summary(TypedDict, extra_items=Any):  # type: ignore[call-arg]  # the tokens, and where they were counted
+    """What `manifest.json` says and is read here."""
+
+    schema: Literal["kd-vlm-manifest/1"]
+    file_sha256: str
+    samples_sha256: str
+    rows: int
+    rows_bad: int
+    rows_text_only: int
+    problems: dict[str, int]
+
+
+class Line(TypedDict, extra_items=Any):  # type: ignore[call-arg]
+    """What a line of `samples.jsonl` says of a row and is read here."""
+
+    row: int
+    problems: list[Problem]
+
+
+_LINE = TypeAdapter(Line)
 
 
 @dataclass(frozen=True)
@@ -33,12 +58,20 @@ class Manifest:
 
     def lines(self) -> Iterator[dict[str, Any]]:
         """The rows of the file in order: `row`, `id`, `images`, `sha256`, `tokens`, `supervised`, `problems`."""
-        with (self.folder / SAMPLES).open(encoding="utf-8") as file:
-            yield from map(json.loads, file)
+        with (self.folder / SAMPLES).open("rb") as file:
+            for number, line in enumerate(file, 1):
+                where = f"{self.folder / SAMPLES}, line {number}"
+                found = parse_json(line, where)
+                checked(_LINE, found, where)
+                yield found
 
     def problems(self) -> Known:
         """The problems of every row that has some; what `data.read_conversations` takes as `known`."""
-        return {line["row"]: [Problem(**p) for p in line["problems"]] for line in self.lines() if line["problems"]}
+        return {
+            line["row"]: [Problem(p["cause"], p["message"], p.get("image")) for p in line["problems"]]
+            for line in self.lines()
+            if line["problems"]
+        }
 
 
 def read_manifest(folder: Path, conversations: Path) -> Manifest:
@@ -51,9 +84,7 @@ def read_manifest(folder: Path, conversations: Path) -> Manifest:
     path = folder / SUMMARY
     if not path.is_file():
         raise FileNotFoundError(f"Expected a manifest at {path}, found none. Run: vlm validate {conversations} ...")
-    summary = json.loads(path.read_text(encoding="utf-8"))
-    if summary.get("schema") != SCHEMA:
-        raise ValueError(f"{path}: expected schema {SCHEMA}, got {summary.get('schema')!r}.")
+    summary = read_as(Summary, path)
     for name, file, digest in (
         ("conversations", conversations, summary["file_sha256"]),
         ("lines", folder / SAMPLES, summary["samples_sha256"]),

@@ -1,11 +1,12 @@
 """`open_clip_config.json`: what an encoder is, checked. Nothing in it can run code or name a model elsewhere."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from kd_vlm.reading import FileError, read_json
 
 CONFIG_FILE = "open_clip_config.json"
 WEIGHTS_FILE = "open_clip_model.safetensors"
@@ -89,11 +90,13 @@ def read_config(folder: Path) -> EncoderConfig:
     """
     path = existing(folder / CONFIG_FILE)
     try:
-        whole = json.loads(path.read_text(encoding="utf-8"))
+        whole = read_json(path)
         model, preprocess = whole["model_cfg"], whole["preprocess_cfg"]
         vision, embed_dim = dict(model["vision_cfg"]), int(model["embed_dim"])
         text = dict(model.get("text_cfg", {}))
-    except (ValueError, KeyError, TypeError) as error:
+    except FileError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: not an open_clip configuration: {error!r}.") from None
     _refuse_elsewhere(path, model, text)
     schema: type[VitCfg | TimmCfg] = TimmCfg if "timm_model_name" in vision else VitCfg

@@ -27,11 +27,12 @@ def image_path(folder: Path, name: str) -> Path:
         return Path(BLANK)
     try:
         path = (folder / name).resolve()
-    except (OSError, ValueError, RuntimeError) as error:  # a null byte, a loop of links
+        there = path.is_file()
+    except (OSError, ValueError, RuntimeError) as error:  # a null byte, a loop of links, a name that is too long
         raise BadSampleError("image_outside", f"Image {name!r} is no path: {error}") from None
     if not path.is_relative_to(folder.resolve()):
         raise BadSampleError("image_outside", f"Image {name!r} lies outside its folder {folder}.")
-    if not path.is_file():
+    if not there:
         raise MissingImageError("image_missing", f"Expected image {name!r} in {folder}, found none.")
     return path
 

@@ -11,7 +11,10 @@ from typing import Any, BinaryIO, overload
 
 import numpy as np
 
+from kd_vlm.reading import parquet_errors, parse_json
+
 CHUNK = 1 << 23  # bytes read at a time
+_DECODER = json.JSONDecoder()
 LARGEST_ROW = 1 << 28  # a longer element of an array is taken for broken JSON
 
 
@@ -67,10 +70,7 @@ class JsonRows(Rows):
 
     def row(self, at: int) -> Any:
         begin, end = self.spans[at].tolist()
-        try:
-            return json.loads(os.pread(self._file.fileno(), end - begin, begin))
-        except ValueError as error:
-            raise ValueError(f"not valid JSON: {error}") from None
+        return parse_json(os.pread(self._file.fileno(), end - begin, begin), "not valid JSON")
 
     @cached_property
     def _file(self) -> BinaryIO:
@@ -84,14 +84,9 @@ class ParquetRows(Rows):
     """Records of a parquet file. One row group is held in memory, so reading in order is fast."""
 
     def __init__(self, path: Path) -> None:
-        from pyarrow import ArrowInvalid
-        from pyarrow.parquet import ParquetFile
-
         self.path = path
-        try:
-            meta = ParquetFile(path).metadata
-        except ArrowInvalid as error:
-            raise ValueError(f"{path}: not a parquet file: {error}") from None
+        with parquet_errors(f"{path}: not a parquet file"):
+            meta = self._file.metadata
         self.ends = np.cumsum([meta.row_group(i).num_rows for i in range(meta.num_row_groups)])
         self._held: tuple[int, Any] = (-1, None)
 
@@ -100,10 +95,11 @@ class ParquetRows(Rows):
 
     def row(self, at: int) -> Any:
         group = int(np.searchsorted(self.ends, at, side="right"))
-        if self._held[0] != group:
-            self._held = (group, self._file.read_row_group(group))  # pyarrow reads at places, too
         begin = int(self.ends[group - 1]) if group else 0
-        return self._held[1].slice(at - begin, 1).to_pylist()[0]
+        with parquet_errors(f"{self.path}: row {at}"):
+            if self._held[0] != group:
+                self._held = (group, self._file.read_row_group(group))  # pyarrow reads at places, too
+            return self._held[1].slice(at - begin, 1).to_pylist()[0]
 
     @cached_property
     def _file(self) -> Any:
@@ -134,18 +130,8 @@ def _elements(path: Path) -> Iterator[tuple[int, int]]:
     """The bytes where each element of a JSON array begins and ends, in one pass over the file with bounded memory."""
     window = _Window(path)
     window.expect("[")
-    decode = json.JSONDecoder().raw_decode
     while window.peek() != "]":
-        while True:
-            try:
-                _, end = decode(window.text, window.at)
-            except ValueError as error:
-                if window.ended or len(window.text) - window.at > LARGEST_ROW:
-                    raise window.error(str(error)) from None
-                end = len(window.text)
-            if end < len(window.text) or window.ended:
-                break
-            window.read()
+        end = _end_of_value(window)
         begin = window.byte
         window.advance(end)
         yield begin, window.byte
@@ -158,6 +144,22 @@ def _elements(path: Path) -> Iterator[tuple[int, int]]:
     window.expect("]")
     if window.peek():
         raise window.error("expected nothing after the array")
+
+
+def _end_of_value(window: "_Window") -> int:
+    """The character behind the value that begins at `window.at`; reads on until all of it is in the window."""
+    while True:
+        try:
+            _, end = _DECODER.raw_decode(window.text, window.at)
+        except RecursionError:
+            raise window.error("values nested too deeply to read") from None
+        except ValueError as error:
+            if window.ended or len(window.text) - window.at > LARGEST_ROW:
+                raise window.error(str(error)) from None
+            end = len(window.text)
+        if end < len(window.text) or window.ended:
+            return end
+        window.read()
 
 
 class _Window:

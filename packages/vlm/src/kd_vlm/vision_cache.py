@@ -12,12 +12,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import Field, StringConstraints
 from safetensors.numpy import save
+from typing_extensions import TypedDict  # pydantic asks for this one below Python 3.12
 
 from .durable import write_whole
+from .reading import checked, parse_json, read_as, read_json
 from .tracking import IntegrityError
 
 SCHEMA = "kd-vision-cache/1"
@@ -27,6 +30,47 @@ RAW: dict[str, tuple[str, Any]] = {
     "fp16": ("F16", np.float16),
     "bf16": ("BF16", np.uint16),
 }
+
+
+class Described(TypedDict):
+    """What `cache.json` says."""
+
+    schema: Literal["kd-vision-cache/1"]
+    of: dict[str, Any]
+    tokens: Annotated[int, Field(gt=0)]
+    width: Annotated[int, Field(gt=0)]
+    precision: Precision
+
+
+class Entry(TypedDict):
+    """A shard as `shards.json` lists it."""
+
+    file: Annotated[str, StringConstraints(pattern=r"^shard-[0-9]+\.safetensors$")]
+    rows: Annotated[int, Field(ge=0)]
+    bytes: Annotated[int, Field(ge=0)]
+    sha256: str
+
+
+class Listed(TypedDict):
+    """What `shards.json` says."""
+
+    schema: Literal["kd-vision-cache/1"]
+    shards: list[Entry]
+
+
+class Held(TypedDict):
+    """A tensor as the head of a shard describes it."""
+
+    dtype: str
+    shape: list[int]
+    data_offsets: tuple[int, int]
+
+
+class Head(TypedDict):
+    """The head of a shard."""
+
+    tokens: Held
+    images: Held
 
 
 @dataclass(frozen=True)
@@ -67,18 +111,16 @@ class VisionCache:
         file = folder / "cache.json"
         if not file.is_file():
             raise FileNotFoundError(f"Expected a cache of visual tokens in {folder}, found no cache.json.")
-        described = json.loads(file.read_text())
-        if described.get("schema") != SCHEMA:
-            raise ValueError(f"{file}: expected schema {SCHEMA}, got {described.get('schema')!r}.")
-        return cls(folder, **{name: described[name] for name in ("tokens", "width", "precision")})
+        described = read_as(Described, file)
+        return cls(folder, tokens=described["tokens"], width=described["width"], precision=described["precision"])
 
     @classmethod
     def find(cls, root: Path, about: Mapping[str, Any], precision: Precision) -> "VisionCache | None":
         """The cache below `root` for what `about` says, whatever the number of its tokens; None where there is none."""
         wanted = (SCHEMA, json.loads(json.dumps(dict(about))), precision)
         for file in sorted(root.glob("*/cache.json")):
-            said = json.loads(file.read_text())
-            if (said.get("schema"), said.get("of"), said.get("precision")) == wanted:
+            said = read_json(file)
+            if isinstance(said, dict) and (said.get("schema"), said.get("of"), said.get("precision")) == wanted:
                 return cls.open(file.parent)
         return None
 
@@ -170,10 +212,10 @@ def tower_digest(tower: Any) -> str:
     return whole.hexdigest()
 
 
-def listed(folder: Path) -> list[dict[str, Any]]:
-    """The shards that count: `file`, `rows`, `bytes`, `sha256` each."""
+def listed(folder: Path) -> list[Entry]:
+    """The shards that count."""
     path = folder / "shards.json"
-    return list(json.loads(path.read_text())["shards"]) if path.is_file() else []
+    return read_as(Listed, path, IntegrityError)["shards"] if path.is_file() else []
 
 
 def _safetensors(tokens: np.ndarray, images: np.ndarray, precision: Precision) -> bytes:
@@ -190,23 +232,22 @@ def _safetensors(tokens: np.ndarray, images: np.ndarray, precision: Precision) -
     return len(text).to_bytes(8, "little") + text + content[8 + size :]
 
 
-def _mapped(path: Path, entry: Mapping[str, Any], shape: tuple[int, int], precision: Precision) -> Shard:
+def _mapped(path: Path, entry: Entry, shape: tuple[int, int], precision: Precision) -> Shard:
     name, raw = RAW[precision]
     try:
         if path.stat().st_size != entry["bytes"]:
             raise IntegrityError(f"{path} has {path.stat().st_size} bytes, expected {entry['bytes']}.")
         with path.open("rb") as file:
             size = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(min(size, entry["bytes"])))
-    except (OSError, ValueError) as error:
+            header: Head = checked(Head, parse_json(file.read(min(size, entry["bytes"])), str(path)), str(path))
+        n = entry["rows"]
+        if header["tokens"]["dtype"] != name or header["tokens"]["shape"] != [n, *shape]:
+            raise IntegrityError(f"{path} holds {header['tokens']}, expected {name} of {[n, *shape]}.")
+        return Shard(
+            np.memmap(path, raw, "r", 8 + size + header["tokens"]["data_offsets"][0], (n, *shape)),
+            np.memmap(path, np.uint8, "r", 8 + size + header["images"]["data_offsets"][0], (n, 32)),
+        )
+    except (OSError, ValueError, OverflowError) as error:  # a place that is not in the file, among others
         raise IntegrityError(
             f"{path} cannot be read: {error}. Remove the cache's folder; it is computed again."
         ) from None
-    n = entry["rows"]
-    if header["tokens"]["dtype"] != name or header["tokens"]["shape"] != [n, *shape]:
-        raise IntegrityError(f"{path} holds {header['tokens']}, expected {name} of {[n, *shape]}.")
-    maps = [
-        np.memmap(path, kind, "r", offset=8 + size + header[key]["data_offsets"][0], shape=dims)
-        for key, kind, dims in (("tokens", raw, (n, *shape)), ("images", np.uint8, (n, 32)))
-    ]
-    return Shard(*maps)
