@@ -85,9 +85,9 @@ class RemoteShards(IndexedPairs):
         return self._remote.files([*urls, *sorted({*there, *lost})])[len(urls) :]
 
     def _rows(self, manifests: Sequence[RemoteFile], walked: Path, progress: Progress) -> Iterator:
-        expected = expected_of((file.name, self._remote.read(file, 0, file.size)) for file in manifests)
         names = [shard.name for shard in self.shards]
         place = shown(self._remote.url).rpartition("/")[0] if not self._remote.is_folder else shown(self._remote.url)
+        expected = expected_of(((file.name, self._remote.read(file, 0, file.size)) for file in manifests), place)
         total = sum(shard.size for shard in self.shards)
         # what fits stays here, and crosses the network once
         keeps = self._blocks is not None and total <= self._blocks.limit

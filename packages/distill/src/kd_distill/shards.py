@@ -55,7 +55,7 @@ class PairShards(IndexedPairs):
             lambda: rows_of(
                 [shard.name for shard in self.shards],
                 (_local_contents(shard) for shard in self.shards),
-                expected_of((m.name, m.read_bytes()) for m in manifests),
+                expected_of(((m.name, m.read_bytes()) for m in manifests), str(folder)),
                 str(folder),
             ),
         )
@@ -80,10 +80,17 @@ class PairShards(IndexedPairs):
         return self.shards[self.index.places[index]["file"]].name
 
 
-def expected_of(manifests: Iterable[tuple[str, bytes]]) -> dict[str, int]:
-    """Pairs that each shard must hold, by the shard's name, from names and contents of img2dataset's manifests."""
-    stats = {name: reading.checked(Stats, reading.parse_json(text, name), name) for name, text in manifests}
-    return {name.removesuffix(MANIFEST) + ".tar": found["successes"] for name, found in stats.items()}
+def expected_of(manifests: Iterable[tuple[str, bytes]], place: str) -> dict[str, int]:
+    """Pairs that each shard must hold, by the shard's name, from names and contents of img2dataset's manifests.
+
+    Raises:
+        FileError: If one does not say it; a ValueError. `place` is where they are.
+    """
+    counts: dict[str, int] = {}
+    for name, text in manifests:
+        stats = reading.checked(Stats, reading.parse_json(text, f"{place}/{name}"), f"{place}/{name}")
+        counts[name.removesuffix(MANIFEST) + ".tar"] = stats["successes"]
+    return counts
 
 
 def rows_of(
