@@ -31,6 +31,7 @@ from kd_distill.batch import Batch, Rendering, Targets, TeacherInfo
 from kd_distill.building import build
 from kd_distill.cache import Block, CacheInfo, TeacherCache
 from kd_distill.online import LiveTeacher
+from kd_distill.precision import Precision
 from kd_distill.task import DistillationTask, loss_and_gradients
 from kd_distill.teachers import teacher_named
 from kd_distill.views import Preprocessing
@@ -68,7 +69,12 @@ class Step:
     """kd-distill's step: loss, gradients, update."""
 
     def __init__(
-        self, student: models.Clip, preprocessing: Preprocessing, device: str, teacher: TeacherInfo | None = None
+        self,
+        student: models.Clip,
+        preprocessing: Preprocessing,
+        device: str,
+        teacher: TeacherInfo | None = None,
+        precision: Precision = "fp32",
     ) -> None:
         self.teacher = teacher or TeacherInfo("teacher-made-up", 512, SCALE)
         self.task = DistillationTask(
@@ -77,6 +83,7 @@ class Step:
             student_width=student.visual.output_dim,
             preprocessing=preprocessing,
             teachers=[self.teacher],
+            precision=precision,
         ).to(device)
         self.optimizer = torch.optim.AdamW(self.task.parameters(), lr=0.0, fused=True)
 
@@ -143,6 +150,7 @@ def cache_of(folder: Path, targets: Targets, live: LiveTeacher) -> TeacherCache:
         text=True,
         grid=None,
         patch_width=None,
+        patch_layer=None,
         data_digest="benchmark",
         pairs=len(targets.image),
         views=1,
@@ -159,19 +167,25 @@ def cache_of(folder: Path, targets: Targets, live: LiveTeacher) -> TeacherCache:
     return TeacherCache(folder)
 
 
-def flops(student: dict[str, Any], teacher: dict[str, Any], side: int, context: int) -> tuple[float, float]:
+def flops(student: dict[str, Any], teacher: dict[str, Any]) -> tuple[float, float]:
     """Of one pair: the student forward and backward, the teacher forward; losses and update left out."""
     torch.backends.mha.set_fastpath_enabled(False)  # its kernel is not counted
     small, large = models.outline(student).train(), models.outline(teacher).requires_grad_(False)
     with torch.device("meta"):
+        images, tokens = _shapes(student)
         with FlopCounterMode(display=False) as counted:
-            text = small.encode_text(torch.zeros(1, CONTEXT, dtype=torch.int64))
-            (small.encode_image(torch.zeros(1, 3, 224, 224)).sum() + text.sum()).backward()
+            (small.encode_image(images).sum() + small.encode_text(tokens).sum()).backward()
+        images, tokens = _shapes(teacher)
         with FlopCounterMode(display=False) as counted_teacher, torch.no_grad():
-            large.encode_image(torch.zeros(1, 3, side, side))
-            large.encode_text(torch.zeros(1, context, dtype=torch.int64))
+            large.encode_image(images)
+            large.encode_text(tokens)
     torch.backends.mha.set_fastpath_enabled(True)
     return float(counted.get_total_flops()), float(counted_teacher.get_total_flops())
+
+
+def _shapes(config: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    side, context = models.image_size(config), config["text_cfg"].get("context_length", CONTEXT)
+    return torch.zeros(1, 3, side, side), torch.zeros(1, context, dtype=torch.int64)
 
 
 def arguments() -> argparse.Namespace:
@@ -238,7 +252,7 @@ def main() -> None:
             text = F.normalize(model.encode_text(seen.tokens), dim=-1)
         return Targets(live.images(seen.images)[0].clone(), text.clone())
 
-    counted = flops(config, kind.config, side, context)
+    counted = flops(config, kind.config)
     padded, step = Padded(student), Step(student, preprocessing, args.device, live.info)
     plain = PlainStep(student, model, preprocessing, args.device)
     print(f"load average {os.getloadavg()[0]:.1f}; {args.teacher}, batch {args.batch}; captions: {said}")

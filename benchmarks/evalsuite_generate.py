@@ -81,13 +81,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--new-tokens", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--layers", type=int, default=8, help="of the language model")
+    parser.add_argument("--width", type=int, default=512, help="of the language model")
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
     if args.device == "cpu":
         torch.set_num_threads(1)
     print(f"load average {os.getloadavg()[0]:.1f}")
     with tempfile.TemporaryDirectory() as made:
-        folder = save_llava(Path(made) / "vlm")
+        folder = save_llava(Path(made) / "vlm", args.layers, args.width)
         plain = OneByOne(folder, args.device)
         kept, cached = Kept(folder, args.device), Kept(folder, args.device, Path(made) / "cache")
         found: list[Figure] = []
@@ -139,7 +141,7 @@ def compare(
             at_least=BARS[per_image],
             limit=bound,
             limit_of="floating point operations; batches also read the weights less often",
-            seen=f"{rate['prefixes kept']:.1f} against {rate['one by one']:.2f} items/s",
+            seen=f"{rate['prefixes kept']:.1f} against {rate['one by one']:.2f} items/s, {new} new tokens each",
         ),
         Figure(
             f"the same with the images' features cached on disk, {per_image} questions an image",

@@ -24,6 +24,7 @@ class Benchmark(NamedTuple):
 
 
 DISTILL, VLM, EVALSUITE, ANALYSIS, WHOLE = "kd-distill", "kd-vlm", "kd-evalsuite", "kd-analysis", "The pipeline"
+GPU = "On a GPU"
 STEP, CACHE = "distill_cached_step", "distill_cache"
 
 BENCHMARKS = (
@@ -48,6 +49,9 @@ BENCHMARKS = (
     Benchmark("statistics", EVALSUITE, "evalsuite_statistics", "", "evalsuite_statistics"),
     Benchmark("cka", ANALYSIS, "analysis_cka", "--torch-cka", "analysis_cka"),
     Benchmark("tables", ANALYSIS, "analysis_tables", "", "analysis_tables"),
+    Benchmark("gpu_distill_step", GPU, "gpu_distill_step", "", "gpu", cuda=True),
+    Benchmark("gpu_vlm_step", GPU, "gpu_vlm_step", "", "gpu", cuda=True),
+    Benchmark("gpu_generate", GPU, "evalsuite_generate", "--layers 24 --width 896 --new-tokens 32", "gpu", cuda=True),
     Benchmark("pipeline", WHOLE, "pipeline", "", "pipeline"),
 )
-HELPERS = ("captions", "clock", "figures", "table", "results", "vlm_models", "evalsuite_model", "__main__")
+HELPERS = ("captions", "clock", "figures", "gpu", "table", "results", "vlm_models", "evalsuite_model", "__main__")
