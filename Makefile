@@ -87,7 +87,7 @@ plan: setup ## cells of a study, what is done, GPU hours and disk: make plan STU
 	@$(BIN)/python -m pipeline.plan $(STUDY)
 
 data: setup ## fetch and verify the data sets of a study: make data STUDY=paper [ONLY="cc12m-shards cc12m"]
-	@$(BIN)/python -m pipeline.data fetch $(ONLY) --data studies/$(STUDY)/data.yaml
+	@$(BIN)/python -m pipeline.data fetch $(ONLY) --data studies/$(or $(STUDY),paper)/data.yaml
 
 real: setup ## the same stages on real data, where that is present
 	@$(BIN)/python -m real

@@ -15,10 +15,9 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from pipeline.data.board import gigabytes
 from pipeline.data.manifest import read_manifest
-from pipeline.data.spec import DataFile, Dataset, read_spec
-from pipeline.data.state import state_of
+from pipeline.data.spec import DataFile, read_spec
+from pipeline.data.state import size_of, state_of
 
 ROOT = Path(__file__).resolve().parent.parent
 WEIGHT = 4  # bytes
@@ -159,16 +158,10 @@ def show_data(spec: DataFile) -> None:
     states = {name: state_of(spec, name) for name in spec.datasets}
     for name, dataset in spec.datasets.items():
         manifest = read_manifest(spec.manifest(name))
-        table.add_row(states[name], name, _size(dataset, manifest), dataset.needed_for)
+        table.add_row(states[name], name, size_of(dataset, manifest), dataset.needed_for)
     Console().print(table)
     verified = sum(state == "verified" for state in states.values())
     print(f"{verified} of {len(states)} data sets verified; python -m pipeline.data list, check, fetch\n")
-
-
-def _size(dataset: Dataset, manifest: dict[str, Any] | None) -> str:
-    if manifest:
-        return gigabytes(manifest["bytes"])
-    return f"~{dataset.gigabytes:g}" if dataset.gigabytes else ""
 
 
 def main() -> int:

@@ -18,7 +18,7 @@ from pipeline.data.download import client
 from pipeline.data.errors import DataError, StoppedError
 from pipeline.data.manifest import read_manifest
 from pipeline.data.spec import DataFile, read_spec
-from pipeline.data.state import state_of
+from pipeline.data.state import size_of, state_of
 
 app = typer.Typer(rich_markup_mode="rich", no_args_is_help=True, add_completion=False, help=__doc__)
 
@@ -50,8 +50,7 @@ def list_command(data: Spec = PAPER, overrides: Overrides = []) -> None:  # noqa
             manifest = read_manifest(spec.manifest(name))
             counts = manifest["counts"] if manifest else dataset.holds.counts
             held = ", ".join(f"{n:,} {what}" for what, n in counts.items())
-            size = gigabytes(manifest["bytes"]) if manifest else ""
-            table.add_row(name, state_of(spec, name), size, held, dataset.licence)
+            table.add_row(name, state_of(spec, name), size_of(dataset, manifest), held, dataset.licence)
         Console().print(table)
 
 

@@ -1,6 +1,10 @@
-"""The state of a data set in a word, without a look at its files."""
+"""The state and size of a data set in a word, without a look at its files."""
 
-from pipeline.data.spec import DataFile
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.data.board import gigabytes
+from pipeline.data.spec import DataFile, Dataset
 
 
 def state_of(spec: DataFile, name: str) -> str:
@@ -11,3 +15,10 @@ def state_of(spec: DataFile, name: str) -> str:
     if there:
         return "unverified"
     return "by hand" if all(source.hand for source in spec.datasets[name].sources) else "to fetch"
+
+
+def size_of(dataset: Dataset, manifest: Mapping[str, Any] | None) -> str:
+    """Gigabytes, as the manifest counts them; about how many, where there is none; empty where nobody knows."""
+    if manifest:
+        return gigabytes(manifest["bytes"])
+    return f"~{dataset.gigabytes:g}" if dataset.gigabytes else ""

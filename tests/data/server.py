@@ -32,6 +32,10 @@ class FileServer(ThreadingHTTPServer):
         self.gated: set[str] = set()
         self.commit = "c" * 40
 
+    def forget(self) -> None:
+        """Count bytes anew; what still goes to a process that is dead counts no more."""
+        self.sent = Counter()
+
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}"
@@ -131,6 +135,7 @@ class Handler(BaseHTTPRequestHandler):
             self._body(path, data[start:], fault)
 
     def _body(self, path: str, data: bytes, fault: str) -> None:
+        sent = self.server.sent
         if fault == "wrong":
             data = bytes([data[0] ^ 1]) + data[1:]
         if fault == "cut":
@@ -138,7 +143,7 @@ class Handler(BaseHTTPRequestHandler):
         for start in range(0, len(data), BLOCK):
             block = data[start : start + BLOCK]
             self.wfile.write(block)
-            self.server.sent[path] += len(block)
+            sent[path] += len(block)
             if fault == "slow":
                 time.sleep(0.01)
             if fault == "hold" and start >= len(data) // 2:

@@ -142,7 +142,7 @@ with client() as http:
 def killed_and_resumed(server: FileServer, target: Path, moments: list[int]) -> None:
     """Kill -9 when so many bytes of the part are there, again and again; then go on to the end."""
     command = [sys.executable, "-c", KILLED, f"{server.url}/file", str(target), str(len(CONTENT)), DIGEST]
-    server.sent.clear()
+    server.forget()
     for moment in moments:
         server.faults["/file"] = ["slow"]
         process = subprocess.Popen(command, cwd=Path(__file__).parents[2])
@@ -151,8 +151,7 @@ def killed_and_resumed(server: FileServer, target: Path, moments: list[int]) -> 
         process.send_signal(signal.SIGKILL)
         process.wait()
     have = part_of(target).stat().st_size
-    time.sleep(0.05)  # what the server still writes to a dead socket is no byte of the next request
-    server.sent.clear()
+    server.forget()
     assert fetched(server, target) == (DIGEST, len(CONTENT) - have)
     assert server.sent["/file"] == len(CONTENT) - have
     assert target.read_bytes() == CONTENT
