@@ -149,15 +149,28 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("study", nargs="?", default="paper")
     parser.add_argument("--jobs", type=int, default=sensible_jobs(), help="stages at a time (default: %(default)s)")
+    parser.add_argument("--out", type=Path, help="folder of the rehearsal (default: rehearsal/STUDY)")
+    parser.add_argument("--overlay", type=Path, action="append", default=[], help="more parameters laid over: a slice")
     arguments = parser.parse_args()
-    study, work = arguments.study, ROOT / "rehearsal" / arguments.study
-    with laid_out(study, work) as env:
+    study, work = arguments.study, (arguments.out or ROOT / "rehearsal" / arguments.study).resolve()
+    if study not in (known := sorted(file.parent.name for file in ROOT.glob("studies/*/rehearsal.yaml"))):
+        print(f"Expected a study with a rehearsal.yaml, got {study!r}; there are: {', '.join(known)}.", file=sys.stderr)
+        return 2
+    with laid_out(study, work, *arguments.overlay) as env:
         whole = run_stages(f"studies/{study}/dvc.yaml", arguments.jobs, f"make rehearse STUDY={study}", work, env)
-    out = work.relative_to(ROOT) / "out" / study
-    print(f"  tables   {out / 'tables' / 'tables.html'}")
-    print(f"  figures  {out / 'figures'}")
-    print(f"  report   {out / 'report' / 'report.html'}")
+    tell(work, study, sliced=bool(arguments.overlay))
     return 0 if whole else 1
+
+
+def tell(work: Path, study: str, *, sliced: bool) -> None:
+    """Where everything is, and whether all of the paper's numbers have a counterpart."""
+    from pipeline.rehearsal import whole
+
+    out = work / "out" / study
+    for what, file in (("tables", "tables/tables.html"), ("figures", "figures"), ("report", "report/report.html")):
+        print(f"  {what:<8} {os.path.relpath(out / file)}")
+    if not sliced:
+        whole.tell(out, read(work / "studies" / study / "params.yaml")["analysis"]["names"])
 
 
 if __name__ == "__main__":
