@@ -1,6 +1,5 @@
 """Is a data set there, whole, and the one that its manifest names? Never touches the network."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +10,7 @@ from kd_distill.lock import sole_writer
 from pipeline.data.content import Content, content_of
 from pipeline.data.errors import DataError, IntegrityError
 from pipeline.data.inventory import Entries, Listing, digest_of_all, of_links
-from pipeline.data.manifest import differences, manifest_of, read_manifest, write_manifest
+from pipeline.data.manifest import differences, manifest_of, read_manifest, read_note, write_manifest
 from pipeline.data.spec import DataFile
 
 PINNED, LISTING, ACCEPTED = "pinned.json", "listing.jsonl", "accepted.jsonl"
@@ -117,8 +116,7 @@ def files_of(spec: DataFile, name: str, how: How) -> Entries:
 
 def pinned(state: Path) -> list[dict[str, Any]]:
     """Commits, sizes and digests of what was fetched; empty for a folder that was there."""
-    file = state / PINNED
-    return list(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else []
+    return list(read_note(state / PINNED, list))
 
 
 def to_do(spec: DataFile, name: str) -> str:

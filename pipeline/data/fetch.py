@@ -17,7 +17,7 @@ from pipeline.data.check import PINNED, pinned
 from pipeline.data.download import Remote, digest_of, download, part_of
 from pipeline.data.errors import DataError, IntegrityError, SpaceError
 from pipeline.data.inventory import walk
-from pipeline.data.manifest import read_manifest
+from pipeline.data.manifest import read_manifest, read_note
 from pipeline.data.spec import DataFile, Source
 from pipeline.data.unpack import unpack
 
@@ -189,8 +189,7 @@ def _is_unpacked(
 
 
 def _unpacked(state: Path) -> dict[str, Any]:
-    file = state / UNPACKED
-    return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
+    return dict(read_note(state / UNPACKED, dict))
 
 
 def require_room(root: Path, plans: Sequence[Plan]) -> None:

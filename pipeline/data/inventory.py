@@ -110,13 +110,12 @@ class Listing:
         self.file = file
 
     def read(self) -> Entries:
-        """The entries; the last line of a path counts, and half a line does not."""
+        """The entries; the last line of a path counts. What is no entry, as half a line, is left out and read again."""
         entries: Entries = {}
         if self.file.is_file():
-            with self.file.open(encoding="utf-8") as lines:
+            with self.file.open(encoding="utf-8", errors="replace") as lines:
                 for line in lines:
-                    if line.endswith("\n"):
-                        entry = Entry(*json.loads(line))
+                    if entry := _entry(line):
                         entries[entry.path] = entry
         return entries
 
@@ -166,6 +165,15 @@ class Listing:
         if new or len(entries) != len(before):
             self.write(entries)
         return entries
+
+
+def _entry(line: str) -> Entry | None:
+    try:
+        path, size, mtime_ns, sha256, form = json.loads(line)
+    except (ValueError, TypeError, RecursionError):
+        return None
+    right = isinstance(path, str) and isinstance(size, int) and isinstance(sha256, str) and isinstance(form, str)
+    return Entry(path, size, mtime_ns, sha256, form) if right and line.endswith("\n") else None
 
 
 def _line(entry: Entry) -> str:

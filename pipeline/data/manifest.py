@@ -37,13 +37,27 @@ def read_manifest(file: Path) -> dict[str, Any] | None:
     """
     if not file.is_file():
         return None
+    found = read_note(file, dict)
+    if found.get("schema") != SCHEMA or not {"sha256", "files", "bytes", "counts", "sources"} <= found.keys():
+        raise DataError(f"{file}: no manifest of a data set: schema {found.get('schema')!r}. Restore it, or remove it.")
+    return dict(found)
+
+
+def read_note(file: Path, kind: type[dict[str, Any]] | type[list[Any]]) -> Any:
+    """What we wrote in JSON; empty where there is no file.
+
+    Raises:
+        DataError: If it is something else by now.
+    """
+    if not file.is_file():
+        return kind()
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
-        if found["schema"] != SCHEMA or not {"sha256", "files", "bytes", "counts", "sources"} <= found.keys():
-            raise ValueError(f"schema {found['schema']!r}")
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{file}: no manifest of a data set: {error!r}. Remove it, or restore it from git.") from None
-    return dict(found)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{file}: not valid JSON: {error}. Restore it, or remove it.") from None
+    if not isinstance(found, kind):
+        raise DataError(f"{file}: expected a {kind.__name__}, got {type(found).__name__}. Restore it, or remove it.")
+    return found
 
 
 def write_manifest(file: Path, manifest: Mapping[str, Any]) -> None:

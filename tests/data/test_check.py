@@ -3,9 +3,12 @@
 import io
 import json
 import tarfile
+import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from kd_distill.lock import LockHeldError, sole_writer
 from kd_distill.params import ParamsError
 from PIL import Image
@@ -14,6 +17,7 @@ from pipeline.data import derive
 from pipeline.data.check import How, check
 from pipeline.data.errors import DataError, IntegrityError
 from pipeline.data.inventory import Listing, examine, of_links, pairs_of
+from pipeline.data.manifest import read_manifest
 from pipeline.data.spec import DataFile, read_spec
 
 ROOT = Path(__file__).parents[2]
@@ -252,6 +256,21 @@ def test_a_check_that_was_killed_goes_on_with_the_files_it_had_read(tmp_path, mo
     assert len(whole) == 41
     assert len(read) == 16
     assert listing.read() == whole
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.one_of(st.binary(max_size=80), st.text(max_size=80).map(str.encode)))
+def test_a_listing_or_a_manifest_that_was_spoiled_is_never_believed(noise):
+    with tempfile.TemporaryDirectory() as home:
+        listing, manifest = Listing(Path(home) / "listing.jsonl"), Path(home) / "set.json"
+        shard(Path(home) / "set" / "0.tar", 2)
+        whole = listing.refresh(Path(home) / "set")
+        with listing.file.open("ab") as file:
+            file.write(b"\n" + noise)
+        assert listing.refresh(Path(home) / "set") == whole
+        manifest.write_bytes(noise)
+        with pytest.raises(DataError, match=r"Restore it, or remove it"):
+            read_manifest(manifest)
 
 
 def test_several_processes_find_the_same(tmp_path, monkeypatch):

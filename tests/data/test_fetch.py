@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.data import fetch
-from pipeline.data.download import client
-from pipeline.data.errors import SpaceError
+from pipeline.data.download import Remote, client
+from pipeline.data.errors import DataError, SpaceError
 from pipeline.data.spec import DataFile, read_spec
 
 from .served import ROOT, environment, papers_data, serve_world
@@ -240,6 +240,14 @@ def test_a_folder_that_is_whole_already_is_taken_as_it_is_and_no_server_is_asked
     done = run("fetch", papers_data(tmp_path / "data.yaml", tmp_path, NOWHERE), NOWHERE, "llava-pretrain")
     assert done.returncode == 0, done.stderr
     assert "llava-pretrain: 12 pictures, 12 rows, 0 text_only" in done.stdout
+
+
+@pytest.mark.parametrize("path", ["../../secret", "images/../../secret", "/etc/secret"])
+def test_a_hub_that_names_files_outside_the_folder_is_refused(server, tmp_path, monkeypatch, path):
+    spec = read_spec(papers_data(tmp_path / "data.yaml", tmp_path, server.url))
+    monkeypatch.setattr("pipeline.data.hub.listed", lambda *_: ("c" * 40, {path: Remote(f"{server.url}/x", 1)}))
+    with client() as http, pytest.raises(DataError, match="outside its folder"):
+        fetch.plan(spec, "llava-pretrain", http)
 
 
 def test_archives_are_dropped_when_asked_and_not_fetched_again(server, tmp_path):
