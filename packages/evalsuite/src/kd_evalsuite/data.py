@@ -54,6 +54,14 @@ def place_of(root: Path, key: str) -> Path:
     return root
 
 
+def _refuse_other_types(items: Iterable[Item]) -> None:
+    """Raise DataError where a text is none: prompts join texts, and judges compare them."""
+    for item in items:
+        hint = item.fields.get("hint", "")
+        if strange := [x for x in (item.question, hint, *item.gold, *item.choices) if not isinstance(x, str)]:
+            raise DataError(f"item {item.id}: expected text in every column of texts, got {strange[0]!r:.60}.")
+
+
 def load_folder(folder: Path, key: str, *, limit: int | None = None, pictures: bool = True) -> TaskData:
     """The items of task `key` in `folder`: the benchmark's own, one file of it, or a folder of the folders of several.
 
@@ -64,9 +72,12 @@ def load_folder(folder: Path, key: str, *, limit: int | None = None, pictures: b
     folder = place_of(folder, key)
     try:
         items = task.read(folder, pictures)
-    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
-        if isinstance(error, DataError):
+        _refuse_other_types(items)
+    except DataError as error:
+        if str(folder) in str(error):
             raise
+        raise DataError(f"{folder}: {error}") from error
+    except (LookupError, TypeError, AttributeError, ArithmeticError, ValueError) as error:
         raise DataError(f"{folder}: a row is not as in the public dataset: {type(error).__name__}: {error}") from error
     _check(folder, items)
     ids = [item.id for item in items]
@@ -78,6 +89,8 @@ def load_folder(folder: Path, key: str, *, limit: int | None = None, pictures: b
 def _check(folder: Path, items: Iterable[Item]) -> None:
     for item in items:
         letters = LETTERS[: len(item.choices)]
+        if item.choices and not item.gold:
+            raise DataError(f"{folder}: item {item.id}: expected a gold answer among {letters}, found none.")
         if item.choices and len(item.gold[0]) == 1 and item.gold[0] not in letters:
             raise DataError(f"{folder}: item {item.id}: expected a gold answer among {letters}, got {item.gold[0]!r}.")
 

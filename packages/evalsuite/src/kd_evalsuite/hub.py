@@ -13,6 +13,7 @@ from typing import Any
 
 from kd_evalsuite.items import DataError
 from kd_evalsuite.predictions import write_whole
+from kd_evalsuite.reading import read_json
 from kd_evalsuite.tasks import task_named
 
 SOURCE = ".source.json"
@@ -88,7 +89,7 @@ def read_source(folder: Path) -> Source:
         DataError: If it does not say it properly.
     """
     try:
-        found: dict[str, Any] = json.loads((folder / SOURCE).read_text(encoding="utf-8"))
+        found: dict[str, Any] = read_json(folder / SOURCE, DataError)
         return Source(found["dataset"], found["revision"], dict(found["files"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{folder / SOURCE}: not the record of a fetched data set: {error!r}") from None

@@ -11,9 +11,12 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from typing_extensions import TypedDict  # pydantic asks for this one below Python 3.12
+
 from kd_evalsuite.items import DataError, Item
 from kd_evalsuite.metrics import Judge, Verdict
 from kd_evalsuite.protocols import mathvista
+from kd_evalsuite.reading import FileError, checked, parse_json
 from kd_evalsuite.text import LIMIT, number
 
 Ask = Callable[[str], str]
@@ -35,6 +38,14 @@ Reply: {reply}
 Answer given in the reply:"""
 
 
+class Said(TypedDict):
+    """A line of the cache."""
+
+    key: str
+    judge: str
+    said: str
+
+
 class Cache:
     """What a judge said, by the digest of judge and prompt.
 
@@ -49,10 +60,11 @@ class Cache:
         self.asked = 0
         self._said: dict[str, str] = {}
         if path.is_file():
-            for line in path.read_text(encoding="utf-8").split("\n"):
-                with contextlib.suppress(ValueError):  # a line that was cut short by a kill
-                    row = json.loads(line)
-                    self._said[row["key"]] = row["said"]
+            for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
+                with contextlib.suppress(FileError):  # a line that was cut short by a kill
+                    row = parse_json(line, str(path))
+                    said = checked(Said, row, f"{path}, line {number}", DataError)
+                    self._said[said["key"]] = said["said"]
 
     def __call__(self, prompt: str) -> str:
         """What the judge says to a prompt.

@@ -89,7 +89,7 @@ def read_manifest(folder: Path) -> Manifest:
     if not path.is_file():
         raise DataError(f"Expected predictions with a {MANIFEST} in {folder}, found none.")
     try:
-        return Manifest.model_validate_json(path.read_text(encoding="utf-8"))
+        return Manifest.model_validate_json(path.read_bytes())
     except ValidationError as error:
         raise DataError(f"{path}: not a manifest of predictions: {error}") from None
 

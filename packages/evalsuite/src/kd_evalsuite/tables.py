@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kd_evalsuite.items import DataError
+from kd_evalsuite.reading import parquet_errors
 from kd_evalsuite.store import Store
 
 Row = dict[str, Any]
@@ -113,10 +114,9 @@ def _require(file: Path, rows: Sequence[Row], required: Sequence[str]) -> None:
 def _parquet(
     file: Path, pictures: bool, keep: Callable[[Row], bool] = lambda row: True, store: Store | None = None
 ) -> list[Row]:
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
+    with parquet_errors(f"{file}: not a readable parquet file", DataError):
         table = pq.ParquetFile(file, pre_buffer=False)
         columns = [c for f in table.schema_arrow for c in _leaves(f, pictures)]
         rows: list[Row] = []
@@ -124,8 +124,6 @@ def _parquet(
         for batch in table.iter_batches(batch_size=32 if pictures else 4096, columns=columns):
             found = [row for row in batch.to_pylist() if keep(row)]
             rows.extend(_held_once(found, store) if pictures else found)
-    except pa.ArrowException as error:
-        raise DataError(f"{file}: not a readable parquet file: {error}") from None
     return rows
 
 
@@ -150,7 +148,9 @@ def _leaves(field: Any, pictures: bool) -> list[str]:
 def _jsonl(file: Path, pictures: bool) -> list[Row]:
     try:
         rows = [json.loads(line) for line in utf8(file).split("\n") if line.strip()]
-    except (json.JSONDecodeError, RecursionError) as error:
+    except DataError:
+        raise
+    except (ValueError, RecursionError) as error:  # also of a number of thousands of digits
         raise DataError(f"{file}: not valid JSON lines: {error}") from None
     if strange := [row for row in rows if not isinstance(row, dict)]:
         raise DataError(f"{file}: expected an object a line, got {str(strange[0])[:80]}.")
@@ -161,7 +161,9 @@ def _json(file: Path, pictures: bool) -> list[Row]:
     """A list of rows, alone or under `data` or `questions`; or a mapping from id to row (then column `id`)."""
     try:
         data = json.loads(utf8(file))
-    except (json.JSONDecodeError, RecursionError) as error:
+    except DataError:
+        raise
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{file}: not valid JSON: {error}") from None
     if isinstance(data, dict):
         data = next((data[name] for name in ("data", "questions") if isinstance(data.get(name), list)), data)

@@ -39,14 +39,24 @@ def read(folder: Path, pictures: bool) -> list[Item]:
                 pictures=(picture,) if picture else (),
                 category=str((row.get("metadata") or {}).get("task") or ""),
                 fields={
-                    "answer_type": row["answer_type"],
-                    "precision": row.get("precision"),
+                    "answer_type": str(row["answer_type"]),
+                    "precision": _places(row.get("precision")),
                     "question": str(row.get("question") or row["query"]),
                     "unit": str(row["unit"]) if present(row.get("unit")) else "",
                 },
             )
         )
     return items
+
+
+def _places(precision: object) -> float | None:
+    """Digits behind the point that an answer has; not all questions say it."""
+    if not present(precision):
+        return None
+    value = float(str(precision))
+    if not 0 <= value <= 20:
+        raise DataError(f"MathVista: expected a precision from 0 to 20, got {precision!r:.40}.")
+    return value
 
 
 def query(item: Item) -> Prompt:

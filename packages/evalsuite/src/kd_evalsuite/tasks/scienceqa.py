@@ -6,7 +6,7 @@ Lu et al., Learn to Explain, NeurIPS 2022.
 from pathlib import Path
 
 from kd_evalsuite import judges
-from kd_evalsuite.items import Item, Prompt, content_id, distinct, picture_of
+from kd_evalsuite.items import DataError, Item, Prompt, content_id, distinct, picture_of
 from kd_evalsuite.metrics import Judge, Metric, items_mean, mean_where
 from kd_evalsuite.protocols import cambrian, lmms, science, vlmevalkit
 from kd_evalsuite.tables import Row, present, read_rows, texts
@@ -29,6 +29,8 @@ def read(folder: Path, pictures: bool) -> list[Item]:
     ]
     items = []
     for key, row in zip(distinct(keys), rows, strict=True):
+        if not row["choices"]:
+            raise DataError(f"ScienceQA {key}: expected choices, found none.")
         original = "split" in row and row.get("image")
         picture = picture_of(f"test/{key}/{row['image']}" if original else row.get("image"), folder)
         items.append(

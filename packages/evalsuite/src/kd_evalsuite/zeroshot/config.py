@@ -4,11 +4,11 @@
 preprocessing written out in the file are accepted.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 from kd_evalsuite.items import DataError
+from kd_evalsuite.reading import read_json
 
 CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json")  # open_clip takes them from the folder, not from the hub
@@ -42,7 +42,7 @@ def check_config(folder: Path) -> dict[str, Any]:
         if not (folder / name).is_file():
             raise DataError(f"Expected an open_clip folder with {CONFIG} and {WEIGHTS}; {folder} has no {name}.")
     try:
-        config = json.loads((folder / CONFIG).read_text())
+        config = read_json(folder / CONFIG, DataError)
         model = config["model_cfg"]
         sections = [
             ("", config, TOP),
@@ -52,7 +52,7 @@ def check_config(folder: Path) -> dict[str, Any]:
             ("preprocess_cfg", config.get("preprocess_cfg", {}), PREPROCESS),
         ]
         problems = [f"{name}.{key}".lstrip(".") for name, part, known in sections for key in part if key not in known]
-    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{folder / CONFIG}: not an open_clip configuration: {error!r}") from None
     if problems:
         raise DataError(f"{folder / CONFIG}: keys that are not accepted: {', '.join(problems)}.")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kd_evalsuite.items import DataError
+from kd_evalsuite.reading import parquet_errors
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
@@ -52,11 +53,10 @@ def of_parquet(files: Sequence[Path], n_classes: int) -> Iterator[Labelled]:
     Raises:
         DataError: If a column is missing, a row has no image, or a label is no class.
     """
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     for file in files:
-        try:
+        with parquet_errors(f"{file}: not a readable parquet file", DataError):
             table = pq.ParquetFile(file)
             if missing := {"image", "label"} - set(table.schema_arrow.names):
                 found = ", ".join(table.schema_arrow.names)
@@ -66,8 +66,6 @@ def of_parquet(files: Sequence[Path], n_classes: int) -> Iterator[Labelled]:
                 for row in batch.to_pylist():
                     yield _row(file, number, row, n_classes)
                     number += 1
-        except pa.ArrowException as error:
-            raise DataError(f"{file}: not a readable parquet file: {error}") from None
 
 
 def _row(file: Path, number: int, row: dict[str, object], n_classes: int) -> Labelled:

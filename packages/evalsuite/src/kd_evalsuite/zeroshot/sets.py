@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from kd_evalsuite.items import DataError
+from kd_evalsuite.tables import utf8
 from kd_evalsuite.zeroshot import imagenet
 from kd_evalsuite.zeroshot.layouts import Labelled, image_files, of_folders, of_parquet, of_shards, parquet_files
 from kd_evalsuite.zeroshot.shards import shards_in
@@ -108,7 +109,7 @@ def _is_wnid(name: str) -> bool:
 def _lines(path: Path) -> tuple[str, ...]:
     if not path.is_file():
         raise DataError(f"Expected {path}, found none; for ImageNet-1k set names and templates to `imagenet`.")
-    lines = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+    lines = tuple(line.strip() for line in utf8(path).splitlines() if line.strip())
     if not lines:
         raise DataError(f"{path}: expected lines, found none.")
     return lines

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kd_evalsuite.items import DataError
+from kd_evalsuite.reading import open_tar, tar_members
 from kd_evalsuite.zeroshot.layouts import Labelled
 
 IMAGES = {"jpg", "jpeg", "png", "webp"}
@@ -37,9 +38,9 @@ def samples(shard: Path, n_classes: int) -> Iterator[Labelled]:
     """The samples of one shard. Members of one key stand together; each key has one image and one label."""
     key, image, label = "", None, None
     try:
-        with tarfile.open(shard, "r:") as tar:
-            for member in tar:
-                if not member.isfile():
+        with open_tar(shard) as tar:
+            for member in tar_members(tar):
+                if not member.isfile() or member.issparse():
                     continue
                 stem, _, suffix = member.name.rpartition("/")[2].partition(".")
                 if stem != key:
