@@ -7,7 +7,7 @@ from fnmatch import fnmatch
 import pytest
 
 from pipeline.pages import BEGIN, STUDY, Pages, written
-from pipeline.plan import read
+from pipeline.plan import ROOT, read
 
 PAGES = Pages(STUDY)
 CELLS = set(PAGES.cells)
@@ -58,6 +58,24 @@ def test_a_pages_commands_make_its_cells_and_no_others(key):
     assert made_by(page["commands"], "student") == students
     assert made_by(page["commands"], "predict") == vlms
     assert made_by(page["commands"], "VLM") == vlms
+
+
+ONE, *OTHERS = sorted(PAGES.pages, key=lambda key: key != "table5")
+
+
+@pytest.mark.parametrize("key", [ONE, *(pytest.param(key, marks=pytest.mark.faults) for key in OTHERS)])
+def test_dvc_understands_every_target_as_the_page_means_it(key):
+    from dvc.repo import Repo
+
+    with Repo(str(ROOT)) as repo:
+        for words in (shlex.split(c, comments=True) for c in PAGES.pages[key]["commands"] if c.startswith("dvc repro")):
+            targets = [word for word in words if word.startswith("studies/paper/")]
+            assert targets
+            for target in targets:
+                found = {stage.addressing for stage in repo.stage.collect(target, glob="--glob" in words)}
+                stage, _, glob = target.partition("@")
+                cells = {f"{stage}@{cell}" for cell in stages().get(stage, ()) if glob and fnmatch(cell, glob)}
+                assert found == (cells or {target})
 
 
 def test_the_pages_have_every_cell_of_the_study_and_its_sums():
