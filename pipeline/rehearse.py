@@ -22,7 +22,8 @@ from pipeline.demo import ROOT, prepare_dvc, run_stages, stopped
 from pipeline.overlay import lay_over
 from pipeline.parallel import sensible_jobs
 from pipeline.rehearsal import data
-from pipeline.rehearsal.warm import COMMANDS, warm
+from pipeline.rehearsal.apps import COMMANDS
+from pipeline.rehearsal.warm import warm
 from pipeline.stopping import Asked
 
 COPIED = (

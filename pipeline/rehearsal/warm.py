@@ -5,7 +5,6 @@ commands. `serve` is that process; `ask` is what stands on the path as `distill`
 """
 
 import contextlib
-import importlib
 import json
 import os
 import select
@@ -21,40 +20,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-COMMANDS = {
-    "distill": "kd_distill.cli",
-    "vlm": "kd_vlm.cli",
-    "evalsuite": "kd_evalsuite.cli",
-    "analysis": "kd_analysis.cli",
-    "hub": "pipeline.rehearsal.hub",
-}
-HEAVY = (
-    *(
-        "pipeline.rehearsal.towers",
-        "mlflow",
-        "mlflow.tracking._model_registry.client",
-        "mlflow.store.tracking.sqlalchemy_store",
-    ),
-    *(
-        "mlflow.store.model_registry.sqlalchemy_store",
-        "matplotlib.figure",
-        "scipy.stats",
-        "pyarrow.parquet",
-        "open_clip",
-    ),
-    *("kd_distill.run", "kd_distill.journal", "kd_distill.shipping", "kd_vlm.run", "kd_vlm.sources", "kd_vlm.journal"),
-    *("kd_evalsuite.predict", "kd_evalsuite.commands", "kd_evalsuite.models.vlm", "kd_evalsuite.zeroshot.classify"),
-    *("kd_analysis.towers", "kd_analysis.report", "kd_analysis.comparing"),
-)
+from pipeline.rehearsal.apps import app_of, import_all
+
 WHERE = "KD_WARM_SOCKET"
 NUMBER = struct.Struct("i")
 
 
 def run_app(command: str, arguments: list[str]) -> int:
     """One of the packages' commands in this process; its exit code."""
-    app = importlib.import_module(COMMANDS[command]).app
     try:
-        app(arguments, prog_name=command)
+        app_of(command)(arguments, prog_name=command)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     return 0
@@ -186,13 +161,11 @@ def main() -> None:
     """`serve`, or a command and its arguments: run by the server, or here where there is none."""
     where, (command, *arguments) = os.environ.get(WHERE), sys.argv[1:]
     if command == "serve":
-        for name in HEAVY:
-            importlib.import_module(name)
+        import_all()
         serve(Path(os.environ[WHERE]))
     try:
         sys.exit(ask(Path(where or ""), command, arguments))
     except OSError:
-        importlib.import_module("pipeline.rehearsal.towers")
         sys.exit(run_app(command, arguments))
 
 
