@@ -36,7 +36,7 @@ test: setup ## all tests, the whole pipeline at its smallest sizes among them
 	@$(BIN)/python -m pytest -q -n 2 --dist loadgroup
 
 faults: setup ## the long tests of faults: hundreds of kills, disks that fill up, servers that hang
-	@$(BIN)/python -m pytest -q -m faults packages
+	@$(BIN)/python -m pytest -q -m faults packages tests
 
 hosts: setup ## two hosts in network namespaces, stages as jobs; Slurm itself where it is installed
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -r requirements-slurm.txt
