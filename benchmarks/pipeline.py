@@ -201,7 +201,7 @@ def measure(root: Path, jobs: int, watch: Watch) -> tuple[dict[str, Spent], floa
 
     logs = root / "runs" / "logs"
     logs.mkdir(parents=True)
-    with Repo(str(root)) as repo:
+    with contextlib.chdir(root), Repo(str(root)) as repo:  # DVC names stages from where one stands
         needs = dependencies(repo, "dvc.yaml")
     plain = environment(jobs) | {"MLFLOW_DISABLE_TELEMETRY": "true", "DVC_NO_ANALYTICS": "1", "HF_HUB_OFFLINE": "1"}
     spent: dict[str, Spent] = {}
