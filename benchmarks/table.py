@@ -43,6 +43,8 @@ BENCHMARKS = (
     Benchmark("vlm_supervised_logits", VLM, "vlm_supervised_logits", "", "vlm_batches"),
     Benchmark("vlm_batches", VLM, "vlm_batches", "--longest 2048", "vlm_batches"),
     Benchmark("vlm_end_to_end", VLM, "vlm_end_to_end", "", "vlm_batches"),
+    Benchmark("vlm_compile", VLM, "vlm_compile", "", "vlm_compile"),
+    Benchmark("vlm_compile_bf16", VLM, "vlm_compile", "--precision bf16", "vlm_compile"),
     Benchmark("vlm_features", VLM, "vlm_features", "", "vlm_features"),
     Benchmark("generate", EVALSUITE, "evalsuite_generate", "", "evalsuite_generate"),
     Benchmark("scoring", EVALSUITE, "evalsuite_scoring", "", "evalsuite_scoring"),
