@@ -14,16 +14,25 @@ def app_of(command: str) -> Callable[..., Any]:
 
     match command:
         case "distill":
-            from kd_distill.cli import app
+            import kd_distill.cli
+
+            return kd_distill.cli.app
         case "vlm":
-            from kd_vlm.cli import app
+            import kd_vlm.cli
+
+            return kd_vlm.cli.app
         case "evalsuite":
-            from kd_evalsuite.cli import app
+            import kd_evalsuite.cli
+
+            return kd_evalsuite.cli.app
         case "analysis":
-            from kd_analysis.cli import app
+            import kd_analysis.cli
+
+            return kd_analysis.cli.app
         case _:
-            from pipeline.rehearsal.hub import app
-    return app
+            import pipeline.rehearsal.hub
+
+            return pipeline.rehearsal.hub.app
 
 
 def import_all() -> None:
