@@ -81,6 +81,15 @@ def name_of(url: str) -> str:
     return folder.rstrip("/").rpartition("/")[2] or parts.netloc.split("{")[0] or parts.scheme
 
 
+def root_of(urls: Sequence[str]) -> str:
+    """The folder that all files have in common, without the scheme."""
+    return commonpath([dirname(_place(url)) for url in urls])
+
+
+def _place(url: str) -> str:
+    return urlsplit(url).netloc + urlsplit(url).path
+
+
 def _names_files(url: str) -> bool:
     return urlsplit(url).path.endswith(".tar")
 
@@ -135,30 +144,23 @@ class Remote:
             found |= {self._fs.unstrip_protocol(path) for path in listed}
         return sorted(found)
 
-    def files(self, urls: Sequence[str]) -> list[RemoteFile]:
-        """The state of each file.
+    def files(self, urls: Sequence[str], root: str = "", *, missing: bool = False) -> list[RemoteFile]:
+        """The state of each file, named from `root` on (`root_of`); with `missing`, of those that are there.
 
         Raises:
-            FileNotFoundError: If one is missing.
+            FileNotFoundError: If one is missing, and must not be.
         """
-        places = [urlsplit(url).netloc + urlsplit(url).path for url in urls]
-        root = commonpath([dirname(place) for place in places]) if places else ""
-        names = [place[len(root) :].lstrip("/") for place in places]
-        with ThreadPoolExecutor(ASKED_AT_ONCE) as pool:
-            return list(pool.map(self._look, names, urls))
 
-    def exist(self, urls: Sequence[str]) -> list[bool]:
-        """Whether there is such a file, for each."""
-
-        def one(url: str) -> bool:
+        def look(url: str) -> RemoteFile | None:
             try:
-                self._look("", url)
+                return self._tried(lambda: self._state(_place(url)[len(root) :].lstrip("/"), url), url)
             except FileNotFoundError:
-                return False
-            return True
+                if missing:
+                    return None
+                raise
 
         with ThreadPoolExecutor(ASKED_AT_ONCE) as pool:
-            return list(pool.map(one, urls))
+            return [file for file in pool.map(look, urls) if file is not None]
 
     def read(self, file: RemoteFile, start: int, stop: int) -> bytes:
         """The bytes from `start` to `stop`.
@@ -193,9 +195,6 @@ class Remote:
                 f"{shown(file.url)} was replaced while it was read: expected {file.size} bytes, version "
                 f"{file.version or '?'}, found {now.size}, {now.version or '?'}. Start again; it will be indexed anew."
             )
-
-    def _look(self, name: str, url: str) -> RemoteFile:
-        return self._tried(lambda: self._state(name, url), url)
 
     def _state(self, name: str, url: str) -> RemoteFile:
         info = self._info(url)

@@ -15,7 +15,7 @@ from kd_distill.blocks import BlockCache
 from kd_distill.durable import write_whole
 from kd_distill.index import RemoteState, open_index
 from kd_distill.ledger import Cause, Entry
-from kd_distill.remote import Remote, RemoteFile, shown
+from kd_distill.remote import Remote, RemoteFile, root_of, shown
 from kd_distill.shards import MANIFEST, OPTIONS, Contents, contents_of, expected_of, rows_of
 from kd_distill.sources import IndexedPairs
 
@@ -48,8 +48,9 @@ class RemoteShards(IndexedPairs):
         urls = remote.urls()
         if not urls:
             raise FileNotFoundError(f"Expected webdataset shards (*.tar) at {shown(remote.url)}, found none.")
-        self.shards = remote.files(urls)
-        manifests = self._manifests(urls)
+        root = root_of(urls)
+        self.shards = remote.files(urls, root)
+        manifests = remote.files(self._manifests(urls), root, missing=not remote.is_folder)
         index = open_index(
             home,
             [RemoteState(file.name, file.size, file.version) for file in [*self.shards, *manifests]],
@@ -77,12 +78,11 @@ class RemoteShards(IndexedPairs):
             return self._remote.read(file, start, stop)
         return self._blocks.read(file.key, file.size, start, stop, partial(self._remote.read, file))
 
-    def _manifests(self, urls: Sequence[str]) -> list[RemoteFile]:
-        beside = [url.replace(".tar", MANIFEST) if "?" in url else url.removesuffix(".tar") + MANIFEST for url in urls]
-        there = [url for url, exists in zip(beside, self._remote.exist(beside), strict=True) if exists]
-        lost = set(self._remote.urls(MANIFEST)) - set(there) if self._remote.is_folder else set()
-        # named from the same folder as the shards, also where only one shard has a manifest
-        return self._remote.files([*urls, *sorted({*there, *lost})])[len(urls) :]
+    def _manifests(self, urls: Sequence[str]) -> list[str]:
+        """Where manifests are, or may be: those of a folder can be listed, also of shards that are missing."""
+        if self._remote.is_folder:
+            return self._remote.urls(MANIFEST)
+        return [url.replace(".tar", MANIFEST) if "?" in url else url.removesuffix(".tar") + MANIFEST for url in urls]
 
     def _rows(self, manifests: Sequence[RemoteFile], walked: Path, progress: Progress) -> Iterator:
         names = [shard.name for shard in self.shards]
