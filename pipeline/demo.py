@@ -5,13 +5,14 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import chdir, contextmanager
 from pathlib import Path
 
 from contract.shared.lock import LockHeldError, sole_writer
 from pipeline.board import TerminalBoard
 from pipeline.mend import mend
+from pipeline.order import Finished
 from pipeline.parallel import reproduce, sensible_jobs
 from pipeline.stopping import Asked, asked_to_stop
 
@@ -63,7 +64,12 @@ def run_stages(file: str, jobs: int, again: str, root: Path = ROOT, env: Mapping
         print(f"{file}: {jobs} stages at a time, their logs in runs/logs", flush=True)
         with asked_to_stop(), TerminalBoard(root) as board, chdir(root):
             ends = reproduce(root, file, jobs, board, root / "runs" / "logs", env)
-    minutes, seconds = divmod(round(time.monotonic() - start), 60)
+    return summed_up(ends, time.monotonic() - start, again)
+
+
+def summed_up(ends: Sequence[Finished], taken: float, again: str) -> bool:
+    """Say how a run ended, and whether all went well."""
+    minutes, seconds = divmod(round(taken), 60)
     count = Counter(end.outcome for end in ends)
     if count["failed"] or count["held"]:
         print(

@@ -7,8 +7,9 @@ what DVC records is the same; its locks keep the processes apart.
 import os
 import sys
 import time
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -103,20 +104,47 @@ def reproduce(
         logs: folder of one log a stage.
         env: of the stages; without it this process's, our commands first on the path.
     """
+    processes = Processes()
+
+    def run(stage: str) -> Finished:
+        return _run_stage(processes, root, stage, _log(logs, stage), environment(jobs, env))
+
+    return reproduce_by(run, processes.stop, root, file, jobs, board, logs)
+
+
+def with_all_after(stages: set[str], needs: Mapping[str, set[str]]) -> set[str]:
+    """These stages, and all that need one of them."""
+    found: set[str] = set()
+    for stage in TopologicalSorter(needs).static_order():
+        if stage in stages or needs[stage] & found:
+            found.add(stage)
+    return found
+
+
+def reproduce_by(
+    run: Callable[[str], Finished],
+    stop: Callable[[], None],
+    root: Path,
+    file: str,
+    jobs: int,
+    board: Board,
+    logs: Path,
+    begun: Callable[[str], bool] = lambda stage: False,
+) -> list[Finished]:
+    """`reproduce`, with stages run by `run`, which returns early after `stop`; those that are `begun` are run too."""
     from dvc.repo import Repo
 
     logs.mkdir(parents=True, exist_ok=True)
     with Repo(str(root)) as repo:
         needs = dependencies(repo, file)
         paths = paths_of(repo, needs)
-        stale = set(repo.status(targets=sorted(needs)))  # by their own dependencies, parameters and outputs
+        stale = with_all_after({stage for stage in needs if begun(stage)}, needs)
+        if asked := sorted(needs.keys() - stale):  # of the others DVC cannot say anything while they are written
+            stale |= set(repo.status(targets=asked))  # by their own dependencies, parameters and outputs
 
-    processes, ends = Processes(), list[Finished]()
+    ends = list[Finished]()
     note = logs.parent / "missing.json"
     missing.write(note, ends)
-
-    def run(stage: str) -> Finished:
-        return _run_stage(processes, root, stage, _log(logs, stage), environment(jobs, env))
 
     def started(stage: str) -> None:
         board.started(stage, _log(logs, stage))
@@ -130,7 +158,7 @@ def reproduce(
     def held(stage: str, lost: set[str]) -> str:
         return why_held(stage, lost, paths)
 
-    return in_order(needs, stale, jobs, run, started, finished, processes.stop, held)
+    return in_order(needs, stale, jobs, run, started, finished, stop, held)
 
 
 def _log(logs: Path, stage: str) -> Path:

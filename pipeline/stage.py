@@ -3,6 +3,7 @@
 import sys
 
 from contract.shared.parent import end_with_parent
+from pipeline.locktable import write_whole_tables
 
 
 def main() -> int:
@@ -10,6 +11,7 @@ def main() -> int:
     end_with_parent()
     from dvc.cli import main as dvc
 
+    write_whole_tables()
     return int(dvc(sys.argv[1:]))
 
 

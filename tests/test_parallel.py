@@ -1,5 +1,6 @@
 """Stages side by side: order, what is left alone, what a failure stops."""
 
+import json
 import threading
 import time
 from pathlib import Path
@@ -7,8 +8,9 @@ from pathlib import Path
 import pytest
 from dvc.repo import Repo
 
+from pipeline.locktable import write_whole_tables
 from pipeline.order import Finished, in_order
-from pipeline.parallel import Paths, dependencies, why_held
+from pipeline.parallel import Paths, dependencies, why_held, with_all_after
 
 ROOT = Path(__file__).resolve().parents[1]
 NEEDS = {"world": set(), "a": {"world"}, "b": {"world"}, "cache": {"a"}, "report": {"b", "cache"}}
@@ -96,3 +98,30 @@ def test_the_studys_graph_reaches_into_the_roots_file():
     assert needs["world"] == set()
     assert needs["studies/seeds/dvc.yaml:scratch@teacher-large"] == {"world"}
     assert "register_scratch" not in needs
+
+
+def test_all_that_needs_a_stage_comes_after_it():
+    assert with_all_after({"a"}, NEEDS) == {"a", "cache", "report"}
+    assert with_all_after({"world"}, NEEDS) == set(NEEDS)
+    assert with_all_after(set(), NEEDS) == set()
+
+
+def test_a_dvc_that_dies_while_it_writes_its_table_of_locks_leaves_the_one_before(tmp_path, monkeypatch):
+    from dvc import rwlock
+    from dvc.fs import localfs
+
+    monkeypatch.setattr(rwlock, "_edit_rwlock", rwlock._edit_rwlock)  # undone afterwards
+    write_whole_tables()
+    with rwlock._edit_rwlock(str(tmp_path), localfs, False) as table:
+        table["write"]["a.out"] = {"pid": 1, "cmd": "one"}
+    before = (tmp_path / "rwlock").read_bytes()
+
+    def half(value, file):
+        file.write('{"write"')
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(rwlock.json, "dump", half)
+    with pytest.raises(KeyboardInterrupt), rwlock._edit_rwlock(str(tmp_path), localfs, False) as table:
+        table["write"].clear()
+    assert (tmp_path / "rwlock").read_bytes() == before
+    assert json.loads(before)["write"] == {"a.out": {"pid": 1, "cmd": "one"}}

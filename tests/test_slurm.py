@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from contract.shared.params import ParamsError
-from pipeline.parallel import Finished
+from pipeline.order import Finished
 from pipeline.slurm import driver as driver_module
 from pipeline.slurm import schedulers
 from pipeline.slurm.driver import Driver, place_of

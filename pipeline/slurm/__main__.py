@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from pipeline.board import TerminalBoard
-from pipeline.demo import ROOT, alone, prepare_dvc
+from pipeline.demo import ROOT, alone, prepare_dvc, summed_up
 from pipeline.mend import mend
 from pipeline.slurm.driver import Driver
 from pipeline.slurm.resources import read_cluster
@@ -75,12 +75,7 @@ def _reproduce(driver: Driver, root: Path, file: str, at_once: int) -> int:
         print(f"{file}: {len(found)} jobs run already, logs of the stages in runs/logs", flush=True)
         with asked_to_stop(), TerminalBoard(root) as board:
             ends = driver.reproduce(file, at_once, board)
-    minutes = (time.monotonic() - start) / 60
-    if ends and ends[-1].outcome == "failed":
-        print(f"\nStopped after {minutes:.1f} min. The same command goes on where it stopped.")
-        return 1
-    print(f"\nDone in {minutes:.1f} min: {sum(end.outcome == 'ran' for end in ends)} stages ran.")
-    return 0
+    return 0 if summed_up(ends, time.monotonic() - start, "The same command") else 1
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from contract.shared.durable import write_whole
-from pipeline.parallel import Board, Finished, dependencies, in_order
+from pipeline.order import Finished
+from pipeline.parallel import Board, reproduce_by
 from pipeline.slurm.job import Place, StageJob, note
 from pipeline.slurm.resources import Cluster
 from pipeline.slurm.schedulers import Scheduler
@@ -43,20 +44,14 @@ class Driver:
 
     def reproduce(self, file: str, at_once: int, board: Board) -> list[Finished]:
         """As `pipeline.parallel.reproduce`, in jobs: `at_once` of them at most in the queue."""
-        from dvc.repo import Repo
 
-        with Repo(str(self._root)) as repo:
-            needs = dependencies(repo, file)
-            stale = set(repo.status(targets=sorted(needs)))
-        for stage in sorted(stale):
-            self._cluster.of(stage)  # before anything is submitted
-        # a job that still runs is waited for, also where its outputs look finished already
-        stale |= {stage for stage in needs if self._running(place_of(self._root, stage)) is not None}
+        def begun(stage: str) -> bool:
+            """Whether a job of it runs, which is waited for also where its outputs look finished already."""
+            self._cluster.of(stage)  # an error about it comes before anything is submitted
+            return self._running(place_of(self._root, stage)) is not None
 
-        def started(stage: str) -> None:
-            board.started(stage, place_of(self._root, stage).log)
-
-        return in_order(needs, stale, at_once, self.run, started, board.finished, self._leaving.set)
+        logs = self._root / "runs" / "logs"
+        return reproduce_by(self.run, self._leaving.set, self._root, file, at_once, board, logs, begun)
 
     def running(self) -> Iterator[tuple[str, str]]:
         """(stage's folder name, job) of all jobs that are alive."""
