@@ -45,8 +45,8 @@ def read(file: Path) -> Any:
     return YAML(typ="safe").load(file)
 
 
-def mirror(source: Path, target: Path) -> None:
-    """Make `target` hold what `source` holds, but for what DVC wrote there; equal files are left alone."""
+def mirror(source: Path, target: Path, *, prune: bool) -> None:
+    """Make `target` hold what `source` holds, and nothing else with `prune`; equal files are left alone."""
     passed = ("__pycache__", "dvc.lock")
     wanted = {p.relative_to(source) for p in source.rglob("*") if p.is_file() and not set(passed) & set(p.parts)}
     for name in wanted:
@@ -54,7 +54,7 @@ def mirror(source: Path, target: Path) -> None:
         if not ours.is_file() or ours.read_bytes() != theirs:
             ours.parent.mkdir(parents=True, exist_ok=True)
             ours.write_bytes(theirs)
-    for old in [p for p in target.rglob("*") if p.is_file() and not set(passed) & set(p.parts)]:
+    for old in [p for p in target.rglob("*") if p.is_file() and not set(passed) & set(p.parts)] if prune else []:
         if old.relative_to(target) not in wanted:
             old.unlink()
 
@@ -71,8 +71,9 @@ def small_params(study: Path, overlays: Sequence[Path]) -> dict[str, Any]:
 
 def lay_out(study: str, work: Path, params: Mapping[str, Any]) -> None:
     """The copy of a study with its small parameters, and commands that know the small towers."""
-    for folder in (*COPIED, f"studies/{study}"):
-        mirror(ROOT / folder, work / folder)
+    for folder in COPIED:
+        mirror(ROOT / folder, work / folder, prune=True)
+    mirror(ROOT / "studies" / study, work / "studies" / study, prune=False)  # stages write manifests of data there
     for name, content in params.items():
         if name.endswith(".yaml"):
             YAML(typ="rt").dump(content, work / "studies" / study / name)
