@@ -70,11 +70,12 @@ def slurm(folder: Path) -> Iterator[str]:
         (folder / f"gpu{number}").touch()
     (folder / "gres.conf").write_text(f"Name=gpu File={folder}/gpu[0-7]\n")
     environment = {**os.environ, "SLURM_CONF": str(conf)}
-    commands = (["slurmctld", "-D", "-f", str(conf)], ["slurmd", "-D", "-f", str(conf), "-N", host])
+    with_us = ["setpriv", "--pdeathsig", "TERM"]  # they end when the test is killed
+    commands = ([*with_us, "slurmctld", "-D", "-f", str(conf)], [*with_us, "slurmd", "-D", "-f", str(conf), "-N", host])
     daemons = []
     try:
         for command in commands:
-            log = (folder / f"{command[0]}.out").open("wb")
+            log = (folder / f"{command[len(with_us)]}.out").open("wb")
             daemons.append(subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True))
         until = time.monotonic() + 60
         while b"idle" not in subprocess.run(["sinfo", "-h", "-o", "%T"], env=environment, capture_output=True).stdout:
