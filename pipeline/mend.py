@@ -1,4 +1,6 @@
-"""What a killed DVC can leave half written, and would stop at: put right before anything runs.
+"""What a killed DVC can leave half written, and would stop at: put right before the runner runs anything.
+
+`python -m pipeline.mend` does the same before a plain `dvc repro`.
 
 DVC writes `dvc.lock` and its table of locks in place. One that was cut short stops every later command, so it is moved
 aside here and said: without `dvc.lock` DVC finds the outputs of finished stages in its cache and runs none of them
@@ -43,3 +45,8 @@ def _is_json(file: Path) -> bool:
     except ValueError:
         return False
     return True
+
+
+if __name__ == "__main__":
+    for line in mend(Path(__file__).resolve().parent.parent):
+        print(line)

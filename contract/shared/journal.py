@@ -16,7 +16,19 @@ from typing import Any
 
 from .durable import write_whole
 from .shipping import Shipper, read_journal, send
-from .tracking import JOURNAL, Model, client, digest, files_of, import_mlflow, now_ms, provenance, run_of, version_of
+from .tracking import (
+    JOURNAL,
+    IntegrityError,
+    Model,
+    client,
+    digest,
+    files_of,
+    import_mlflow,
+    now_ms,
+    provenance,
+    run_of,
+    version_of,
+)
 
 FINISH_SECONDS = 5.0  # that the end of a training waits for MLflow
 
@@ -95,11 +107,15 @@ class Journal:
     def copy_with_model(self, path: Path, *, kind: str, name: str, tags: Mapping[str, str]) -> None:
         """Write the journal so far to `path`, for a folder that is the model `name` before the training ends."""
         shutil.copy(self.path, path)
-        _append(path, {"event": "model", "kind": kind, "name": name, "tags": {k: str(v) for k, v in tags.items()}})
+        _append(path, _declared(kind, name, tags, path.parent))
 
-    def finish(self, *, kind: str, name: str, tags: Mapping[str, str]) -> None:
-        """Record that the folder which holds this journal is the model `name`; `tags` describe it."""
-        self._append({"event": "model", "kind": kind, "name": name, "tags": {k: str(v) for k, v in tags.items()}})
+    def finish(self, *, kind: str, name: str, tags: Mapping[str, str], folder: Path | None = None) -> None:
+        """Record that the folder which holds this journal is the model `name`; `tags` describe it.
+
+        Args:
+            folder: Where the files of the model are whole by now; `register` then refuses others in their place.
+        """
+        self._append(_declared(kind, name, tags, folder))
         self._append({"event": "end", "status": "FINISHED", "time": now_ms()})
         self.close()
 
@@ -111,6 +127,11 @@ class Journal:
         _append(self.path, event)
 
 
+def _declared(kind: str, name: str, tags: Mapping[str, str], folder: Path | None) -> dict[str, Any]:
+    event = {"event": "model", "kind": kind, "name": name, "tags": {k: str(v) for k, v in tags.items()}}
+    return event | ({"sha256": digest(folder)} if folder else {})
+
+
 def _append(path: Path, event: Mapping[str, Any]) -> None:
     with path.open("a") as file:
         file.write(json.dumps(event) + "\n")
@@ -119,14 +140,24 @@ def _append(path: Path, event: Mapping[str, Any]) -> None:
 
 
 def register(folder: Path, ref_path: Path | None = None) -> Model:
-    """Make MLflow hold the run and the model of a training's output folder, and write the reference."""
+    """Make MLflow hold the run and the model of a training's output folder, and write the reference.
+
+    Raises:
+        IntegrityError: If the files are not those that the training wrote, as after damage in a cache.
+        ValueError: If the training did not end.
+    """
     events = read_journal(folder / JOURNAL)
     declared = next((e for e in events if e["event"] == "model"), None)
     if declared is None:
         raise ValueError(f"{folder / JOURNAL} does not say which model this is: the training did not end.")
+    model = Model(folder, declared["kind"], declared["name"], digest(folder))
+    if declared.get("sha256", model.sha256) != model.sha256:
+        raise IntegrityError(
+            f"{folder}: its training wrote files of sha256 {declared['sha256'][:12]}, found {model.sha256[:12]}. "
+            "They were damaged or changed since; remove the folder and run its training again."
+        )
     send(folder / JOURNAL)
     run_id = run_of(events[0])
-    model = Model(folder, declared["kind"], declared["name"], digest(folder))
     if version_of(model.name, model.sha256) is None:
         _register_version(model, declared["tags"], run_id, events[0]["params"])
     if ref_path:

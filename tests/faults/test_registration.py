@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 from kd_distill import journal, tracking
+from kd_distill.cli import app as distill
 from kd_distill.journal import Journal, register
 from kd_distill.tracking import IntegrityError, resolve
 from mlflow import MlflowClient
+from typer.testing import CliRunner
 
 ROOT = Path(__file__).resolve().parents[2]
 WRITES = ("log_batch", "log_model_artifacts", "create_registered_model", "set_model_version_tag")
@@ -133,6 +135,22 @@ def test_a_checkout_that_was_moved_or_copied_finds_its_models_at_the_new_place(c
         monkeypatch.chdir(project)
         forget()
         assert resolve(ref).path.is_relative_to(project / "mlruns"), "the original is as it was"
+
+
+def test_a_folder_that_was_damaged_between_training_and_registration_is_refused_with_code_5(project):
+    folder = project / "models" / "student-b"
+    folder.mkdir()
+    weights = folder / "open_clip_model.safetensors"
+    weights.write_bytes(b"weights")
+    written = Journal.open(folder / "journal.jsonl", experiment="distill", name="student-b", params={"lr": 1e-3})
+    written.finish(kind="student", name="student-b", tags={}, folder=folder)
+    weights.write_bytes(b"weighed")  # as a file of a damaged DVC cache would come back
+    said = CliRunner().invoke(distill, ["register", str(folder), "--refs", str(project / "refs")])
+    assert said.exit_code == 5, said.output
+    assert "damaged or changed since" in said.output
+    assert not (project / "refs" / "student-b.json").exists()
+    weights.write_bytes(b"weights")  # the control
+    assert CliRunner().invoke(distill, ["register", str(folder), "--refs", str(project / "refs")]).exit_code == 0
 
 
 def test_a_registered_model_whose_bytes_changed_is_refused_with_code_5(project):

@@ -64,6 +64,17 @@ def start(project: Path, *arguments: str) -> subprocess.Popen:
     return subprocess.Popen(command, cwd=project, env=environment(project), stdout=pipe, stderr=pipe, text=True)
 
 
+def stumbled(top: subprocess.Popen) -> bool:
+    """Whether a run that has ended stopped at a file that a killed DVC left half written; it may fail at nothing else.
+
+    That is plain `dvc repro`: the runner mends such files, and so does `python -m pipeline.mend`.
+    """
+    said, errors = top.communicate()
+    stumbling = "repro" in top.args and "corrupted" in errors
+    assert top.returncode == 0 or stumbling, f"the run failed by itself: {said[-3000:]}{errors[-3000:]}"
+    return top.returncode != 0
+
+
 def steps_done(project: Path) -> list[str]:
     """`stage step` of every step that was done, in time."""
     trace = project / "runs" / "trace"

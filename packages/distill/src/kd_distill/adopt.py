@@ -53,7 +53,8 @@ def adopt(weights: Path, architecture: str, name: str, out: Path) -> Path:
     with whole_folder(folder) as part:
         models.save(part, model.eval(), config)
         journal = Journal.open(part / JOURNAL, experiment="distill", name=name, params=params)
-        journal.finish(kind=kind, name=name, tags=tags | {"kd.seed": "0"} | models.describe(model, config))
+        tags |= {"kd.seed": "0"} | models.describe(model, config)
+        journal.finish(kind=kind, name=name, tags=tags, folder=part)
     return folder
 
 

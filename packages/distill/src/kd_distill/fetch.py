@@ -54,6 +54,7 @@ def fetch(
             kind="teacher",
             name=teacher.registered,
             tags=tags | {"kd.seed": "0"} | models.describe(model, teacher.config),
+            folder=part,
         )
     return folder
 

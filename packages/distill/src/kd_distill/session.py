@@ -103,7 +103,7 @@ class Session:
                 models.save(part, encoder, config)
                 save_heads(part, heads)
                 tags = dict(self.tags) | models.describe(encoder, config)
-                self.journal.finish(kind=tags.pop("kd.kind"), name=folder.name, tags=tags)
+                self.journal.finish(kind=tags.pop("kd.kind"), name=folder.name, tags=tags, folder=part)
                 shutil.copy(self.work / JOURNAL, part / JOURNAL)
             shutil.rmtree(self.work)
 

@@ -212,7 +212,7 @@ def _finish(run: Run, out: Path, tags: Mapping[str, str]) -> None:
             place = folder / ADAPTER / adapter.parent.name / adapter.name
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(adapter, place)
-        run.journal.finish(kind="vlm", name=run.job.name, tags=tags)
+        run.journal.finish(kind="vlm", name=run.job.name, tags=tags, folder=folder)
         shutil.copy(run.journal.path, folder / tracking.JOURNAL)
     shutil.rmtree(run.work)
 

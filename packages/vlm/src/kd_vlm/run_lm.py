@@ -57,10 +57,10 @@ def run_lm(name: str, lm: LanguageModel, text: Path, *, out: Path, runs: Path, s
     journal.metrics(n_steps, {f"val/{key}": value for key, value in scores.items()})
     console.print(f"{registered}: held out " + ", ".join(f"{key} {value:.3f}" for key, value in scores.items()))
     tags = {"kd.arch": "qwen2", "kd.data": "text", "kd.seed": str(lm.seed), "kd.width": str(lm.width)}
-    journal.finish(kind="lm", name=registered, tags={**tags, "kd.params_m": millions(model)})
     with whole_folder(out) as folder:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
+        journal.finish(kind="lm", name=registered, tags={**tags, "kd.params_m": millions(model)}, folder=folder)
         shutil.copy(journal.path, folder / tracking.JOURNAL)
     shutil.rmtree(scratch)
     return out
