@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from contract.shared.durable import storage_trouble
 from contract.shared.lock import LockHeldError
 from contract.shared.params import ParamsError, load_section
-from contract.shared.parent import end_with_dvc
+from contract.shared.parent import end_with_dvc, print_anywhere
 
 if TYPE_CHECKING:
     from world.params import WorldParams
@@ -37,6 +37,7 @@ def main(
         python -m world --params params.yaml --out data/tiny --set pairs.train=200 --set workers=1
     """
     end_with_dvc()
+    print_anywhere()
     from world.build import check_replaceable, jobs  # drawing libraries load only when needed
     from world.params import WorldParams
 

@@ -1,6 +1,8 @@
 """Who works in a project, found by what DVC puts into the environment of its stages, and by working folder."""
 
 import contextlib
+import random
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,6 +38,21 @@ def polled(seconds: float) -> Iterator[None]:
     while time.monotonic() < until:
         yield
         time.sleep(0.05)
+
+
+def moment(draw: random.Random, top: subprocess.Popen, project: Path, longest: float) -> bool:
+    """Wait for a random moment of a run, mostly one when a stage is at work; False where the run ends before.
+
+    How long a dvc takes to start depends on the machine; kills that all came before a stage would prove little.
+    """
+    if draw.random() < 0.8:
+        for _ in polled(600):
+            if top.poll() is not None or alive(stages(project)):
+                break
+    for _ in polled(draw.uniform(0, longest)):
+        if top.poll() is not None:
+            break
+    return top.poll() is None
 
 
 def seconds_until_quiet(project: Path, longest: float) -> float:

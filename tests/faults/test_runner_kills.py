@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.tests.project import python
 
-from .processes import alive, dvcs, polled, seconds_until_quiet, stages
+from .processes import alive, dvcs, moment, seconds_until_quiet, stages
 from .toy import is_done, start, steps_done, stumbled, toy
 
 pytestmark = pytest.mark.faults
@@ -21,13 +21,12 @@ def life(project: Path, draw: random.Random, kills: Counter[str]) -> bool:
     """Run the stages and kill somebody at a random moment; whether they came to their end before."""
     how = draw.choice([("pipeline.demo", "--jobs", "2"), ("dvc", "repro")])
     with start(project, *how) as top:
-        for _ in polled(draw.uniform(0, 12)):
-            if top.poll() is not None:
-                if not stumbled(top):
-                    return True
-                kills["stumbled"] += 1
-                python(project, "pipeline.mend")
-                return False
+        if not moment(draw, top, project, 3):
+            if not stumbled(top):
+                return True
+            kills["stumbled"] += 1
+            python(project, "pipeline.mend")
+            return False
         victims = {"top": [psutil.Process(top.pid)], "dvc": dvcs(top.pid), "stage": alive(stages(project))}
         kind = draw.choice([kind for kind, processes in victims.items() if processes])
         draw.choice(victims[kind]).kill()

@@ -15,7 +15,7 @@ import pytest
 
 from pipeline.tests.project import copy_repository, python
 
-from .processes import alive, dvcs, polled, seconds_until_quiet, stages
+from .processes import alive, dvcs, moment, seconds_until_quiet, stages
 from .study import digests, doubled_metrics, leftovers, models, referred
 from .toy import start, stumbled
 
@@ -45,13 +45,12 @@ class Killer:
         how = self.draw.choice([("pipeline.demo", "--jobs", "2"), ("pipeline.demo", "--jobs", "2"), ("dvc", "repro")])
         longest = self.draw.choice([12, 40])
         with start(self.project, *how) as top:
-            for _ in polled(self.draw.uniform(0, longest)):
-                if top.poll() is not None:
-                    if not stumbled(top):
-                        return True
-                    python(self.project, "pipeline.mend")
-                    self.hit["stumbled"] += 1
-                    return False
+            if not moment(self.draw, top, self.project, longest):
+                if not stumbled(top):
+                    return True
+                python(self.project, "pipeline.mend")
+                self.hit["stumbled"] += 1
+                return False
             self.kill(top)
             top.communicate(timeout=300)
         if self.draw.random() < 0.5:  # else the next life meets what may still be ending

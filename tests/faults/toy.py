@@ -21,6 +21,8 @@ if not orphan:
 with sole_writer(out), stop_flag() as stop:
     place = Path("runs", out.name)  # the checkpoint
     place.parent.mkdir(exist_ok=True)
+    while "--wait" in sys.argv and not Path("go").exists():
+        time.sleep(0.05)
     done = int(place.read_text()) if place.exists() else 0
     while done < steps:
         time.sleep(0.05)

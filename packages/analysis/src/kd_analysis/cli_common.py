@@ -31,10 +31,11 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> None:
         from kd_analysis.durable import storage_trouble
-        from kd_analysis.parent import end_with_dvc
+        from kd_analysis.parent import end_with_dvc, print_anywhere
         from kd_analysis.tracking import IntegrityError
 
         end_with_dvc()
+        print_anywhere()
         try:
             command(*args, **kwargs)
         except IntegrityError as error:

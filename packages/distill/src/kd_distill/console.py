@@ -22,9 +22,10 @@ class Bars(Protocol):
 def errors(*, requeue: bool = False) -> Iterator[None]:
     """Exceptions to one message and the exit code of contract/README.md; with `requeue`, 75 in the place of 143."""
     from kd_distill.exits import REQUEUE, STOPPED, exit_code, message
-    from kd_distill.parent import end_with_dvc
+    from kd_distill.parent import end_with_dvc, print_anywhere
 
     end_with_dvc()
+    print_anywhere()
     try:
         yield
     except KeyboardInterrupt:

@@ -23,9 +23,10 @@ app = typer.Typer(
 def main() -> None:
     """Score vision-language models on 16 benchmarks, and encoders on zero-shot classification."""
     from kd_evalsuite.models.hub import stay_offline
-    from kd_evalsuite.parent import end_with_dvc
+    from kd_evalsuite.parent import end_with_dvc, print_anywhere
 
     end_with_dvc()
+    print_anywhere()
     stay_offline()
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 

@@ -1,9 +1,10 @@
-"""A process that is asked to stop when the process that started it dies, however that does.
+"""How a command begins: it ends with the process that started it, and prints to any terminal.
 
 This file is the same in every package; its source is contract/shared/parent.py.
 """
 
 import ctypes
+import io
 import os
 import signal
 import sys
@@ -28,3 +29,10 @@ def end_with_dvc() -> None:
     """As a stage of DVC, end with the `dvc` that runs it; elsewhere go on without the shell that started this."""
     if "DVC_STAGE" in os.environ:
         end_with_parent()
+
+
+def print_anywhere() -> None:
+    """Print ? for a letter that a terminal's encoding lacks (locale C has no plus-minus), where Python would stop."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")

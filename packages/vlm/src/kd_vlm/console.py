@@ -28,9 +28,10 @@ Runs = Annotated[Path, typer.Option(help="Folder for checkpoints of unfinished r
 def errors(*, requeue: bool = False) -> Iterator[None]:
     """Exceptions to one message and the exit code of contract/README.md; with `requeue`, 75 in the place of 143."""
     from kd_vlm.exits import REQUEUE, STOPPED, exit_code, message
-    from kd_vlm.parent import end_with_dvc
+    from kd_vlm.parent import end_with_dvc, print_anywhere
 
     end_with_dvc()
+    print_anywhere()
     try:
         yield
     except KeyboardInterrupt:
