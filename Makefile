@@ -13,7 +13,7 @@ export WDS_SECURE = 1
 export HF_HUB_OFFLINE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults services hosts compat lint check ui clean wheels wheels-test bench docs study real plan data rehearse constraints
+.PHONY: help setup demo test faults services hosts fuzz compat lint check ui clean wheels wheels-test bench docs study real plan data rehearse constraints
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -41,6 +41,10 @@ faults: setup ## the long tests of faults: hundreds of kills, disks that fill up
 hosts: setup ## two hosts in network namespaces, stages as jobs; Slurm itself where it is installed
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -r requirements-slurm.txt
 	@$(BIN)/python -m pytest -q -m hosts tests/hosts
+
+fuzz: setup ## every reader of outside data on made-up bytes: make fuzz MINUTES=10 ONLY="vlm distill.shards"
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -r requirements-fuzz.txt || echo "without atheris: inputs at random"
+	@$(BIN)/python -W ignore -m tests.fuzz --minutes $(or $(MINUTES),10) $(ONLY)
 
 compat: setup ## exports in their older form under transformers 4.57, in an environment of its own (.venv-compat)
 	@test -x .venv-compat/bin/python || $(BIN)/python -m venv .venv-compat
@@ -94,7 +98,7 @@ real: setup ## the same stages on real data, where that is present
 
 constraints: setup ## resolve the pins again
 	@$(BIN)/uv pip compile --quiet --universal --no-annotate --no-header --python-version 3.11 \
-	  packages/*/pyproject.toml --all-extras requirements-dev.txt requirements-docs.txt requirements-services.txt requirements-slurm.txt requirements-bench.txt -o constraints.txt
+	  packages/*/pyproject.toml --all-extras requirements-dev.txt requirements-docs.txt requirements-services.txt requirements-fuzz.txt requirements-slurm.txt requirements-bench.txt -o constraints.txt
 	@! grep -n '://' constraints.txt
 
 clean: ## remove what the study wrote; .venv stays (remove it by hand)

@@ -36,8 +36,15 @@ class Planned:
 
 
 def read(file: Path) -> Any:
-    """A YAML file, in the dialect that DVC and the commands read."""
-    return YAML(typ="safe").load(file)
+    """A YAML file, in the dialect that DVC and the commands read.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    try:
+        return YAML(typ="safe").load(file.read_bytes().decode("utf-8-sig"))
+    except Exception as error:  # beside YAMLError the library raises what it stumbles over: a date of no calendar, ...
+        raise ValueError(f"{file}: not valid YAML: {type(error).__name__}: {error}") from None
 
 
 def distilled(params: Any, costs: Any, models: Path) -> Iterator[Planned]:
@@ -107,16 +114,21 @@ def plan(study: Path, models: Path) -> list[Planned]:
     """All cells of the parameter files of a study.
 
     Raises:
-        ValueError: If they contradict themselves.
+        ValueError: If they contradict themselves, or are not a study's.
     """
     costs = read(study / "costs.yaml")
     cells: list[Planned] = []
     for file in sorted(study.rglob("params.yaml")):
         params = read(file)
-        if wrong := problems(params):
+        try:
+            wrong = problems(params)
+            cells += distilled(params, costs, models) if "distill" in params and not wrong else []
+            cells += conversational(params, costs, models) if "vlm" in params and not wrong else []
+        except (LookupError, TypeError, AttributeError, ArithmeticError, ValueError) as error:
+            what = f"{type(error).__name__}: {error}"
+            raise ValueError(f"{file} and costs.yaml do not hold what a plan reads, or not the same: {what}") from None
+        if wrong:
             raise ValueError(f"{file}: " + "\n  ".join(wrong))
-        cells += distilled(params, costs, models) if "distill" in params else []
-        cells += conversational(params, costs, models) if "vlm" in params else []
     return cells
 
 

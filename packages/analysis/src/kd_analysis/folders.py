@@ -4,9 +4,29 @@ import hashlib
 import json
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import (
+    Any,
+    NotRequired,  # pydantic asks for these below Python 3.12
+)
+
+from typing_extensions import TypedDict
+
+from kd_analysis.reading import read_as
 
 CONFIG = "open_clip_config.json"
+
+
+class Model(TypedDict, extra_items=Any):  # type: ignore[call-arg]
+    """What is read of `model_cfg`."""
+
+    embed_dim: int
+
+
+class Config(TypedDict, extra_items=Any):  # type: ignore[call-arg]
+    """What is read of `open_clip_config.json`."""
+
+    model_cfg: Model
+    preprocess_cfg: NotRequired[dict[str, Any]]
 
 
 def is_vlm(folder: Path) -> bool:
@@ -23,7 +43,7 @@ def config_of(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
     if not path.is_file():
         raise FileNotFoundError(f"Expected an open_clip model folder at {folder}, found no {CONFIG} in it.")
-    return dict(json.loads(path.read_text()))
+    return dict(read_as(Config, path))
 
 
 def architecture(folder: Path) -> str | None:

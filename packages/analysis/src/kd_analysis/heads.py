@@ -1,17 +1,32 @@
 """The heads that a student was distilled through: from its model folder, or from a checkpoint of its training."""
 
 import hashlib
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+from typing_extensions import TypedDict  # pydantic asks for this one below Python 3.12
+
+from kd_analysis.reading import read_as, weights_errors
 
 HEADS = "heads.safetensors"  # in a model folder: <teacher>.image.weight, <teacher>.image.bias
 STATE, MANIFEST = "state.safetensors", "manifest.json"  # in a checkpoint: task.heads.<teacher>.image.weight
 KEY = re.compile(r"(?:task\.heads\.)?(?P<teacher>[^.]+)\.image\.(?P<part>weight|bias)$")
+
+
+class Listed(TypedDict, extra_items=Any):  # type: ignore[call-arg]
+    """A file of a checkpoint."""
+
+    sha256: str
+
+
+class Manifest(TypedDict, extra_items=Any):  # type: ignore[call-arg]
+    """What is read of a checkpoint's manifest."""
+
+    files: dict[str, Listed]
 
 
 @dataclass(frozen=True)
@@ -38,7 +53,7 @@ def read_heads(path: Path) -> dict[str, Head]:
     from safetensors import safe_open
 
     found: dict[str, dict[str, np.ndarray]] = {}
-    with safe_open(file, framework="numpy") as tensors:
+    with weights_errors(file), safe_open(file, framework="numpy") as tensors:
         for name in tensors.keys():  # noqa: SIM118  not a mapping
             if match := KEY.fullmatch(name):
                 found.setdefault(match["teacher"], {})[match["part"]] = tensors.get_tensor(name)
@@ -63,7 +78,10 @@ def _verify(checkpoint: Path) -> None:
     manifest = checkpoint / MANIFEST
     if not manifest.is_file():
         raise ValueError(f"{checkpoint}: expected a checkpoint with {MANIFEST}, found none.")
-    expected = json.loads(manifest.read_text())["files"][STATE]["sha256"]
+    files = read_as(Manifest, manifest)["files"]
+    if STATE not in files:
+        raise ValueError(f"{manifest}: expected {STATE} among its files, found {', '.join(files) or 'none'}.")
+    expected = files[STATE]["sha256"]
     with (checkpoint / STATE).open("rb") as stream:
         actual = hashlib.file_digest(stream, "sha256").hexdigest()
     if actual != expected:

@@ -14,6 +14,7 @@ from typing import Any
 
 from PIL import Image, UnidentifiedImageError
 
+from kd_analysis.reading import open_tar, parquet_errors, tar_members
 from kd_analysis.store import Decoded
 
 IMAGE_FILES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif"}
@@ -177,9 +178,11 @@ def _in_file(path: Path) -> Iterator[Encoded]:
 def _from_tar(path: Path) -> Iterator[Encoded]:
     """The images of a webdataset shard; nothing is unpacked."""
     try:
-        with tarfile.open(path) as shard:
-            for member in shard:
-                if member.isfile() and Path(member.name).suffix.lower() in IMAGE_FILES:
+        with open_tar(path) as shard:
+            for member in tar_members(shard):
+                if member.offset_data + member.size > path.stat().st_size:
+                    raise tarfile.ReadError(f"it ends within {member.name}")
+                if member.isfile() and not member.issparse() and Path(member.name).suffix.lower() in IMAGE_FILES:
                     stream = shard.extractfile(member)
                     if stream is not None:
                         yield f"{path}, {member.name}", stream.read()
@@ -191,14 +194,15 @@ def _from_parquet(path: Path) -> Iterator[tuple[str, bytes]]:
     """The images of every column of type {bytes, path}, or of lists of it."""
     import pyarrow.parquet as parquet
 
-    file = parquet.ParquetFile(path)
-    columns = [field.name for field in file.schema_arrow if _holds_images(field.type)]
-    for group in range(file.num_row_groups if columns else 0):
-        for name, column in file.read_row_group(group, columns=columns).to_pydict().items():
-            for number, cell in enumerate(column):
-                for image in cell if isinstance(cell, list) else [cell]:
-                    if image is not None and (data := _bytes_of(image, path)):
-                        yield f"{path}, column {name}, row {number}", data
+    with parquet_errors(path, ImageError):
+        file = parquet.ParquetFile(path)
+        columns = [field.name for field in file.schema_arrow if _holds_images(field.type)]
+        for group in range(file.num_row_groups if columns else 0):
+            for name, column in file.read_row_group(group, columns=columns).to_pydict().items():
+                for number, cell in enumerate(column):
+                    for image in cell if isinstance(cell, list) else [cell]:
+                        if image is not None and (data := _bytes_of(image, path)):
+                            yield f"{path}, column {name}, row {number}", data
 
 
 def _holds_images(kind: Any) -> bool:

@@ -4,8 +4,10 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 from threadpoolctl import threadpool_limits
+from typing_extensions import TypedDict  # pydantic asks for this one below Python 3.12
 
 from kd_analysis import folders, tracking
 from kd_analysis.comparing import Comparison, Pair, compare
@@ -14,6 +16,7 @@ from kd_analysis.images import Pictures
 from kd_analysis.library import Encoders, Library, Told, described, pictures_of
 from kd_analysis.moments import Moments
 from kd_analysis.names import parse
+from kd_analysis.reading import read_as
 from kd_analysis.similarity import (
     ALONE,
     OWN,
@@ -178,11 +181,22 @@ def metrics_of(records: Sequence[Record], student: str) -> dict[str, float]:
     }
 
 
+class Kept(TypedDict, extra_items=Any):  # type: ignore[call-arg]
+    """What is read of a line of `measures.json`."""
+
+    student: str
+    relation: str
+    tap: str
+    measure: str
+    task: str
+    value: float | None
+
+
 def measure_metrics(path: Path, student: str) -> dict[str, float]:
     """`sim/<tap>/<measure>/<task>` of a student with its own teacher, from `measures.json` where there is one."""
-    found = json.loads(path.read_text()) if path.is_file() else []
+    found: list[Kept] = read_as(list[Kept], path) if path.is_file() else []
     return {
-        f"sim/{m['tap']}/{m['measure']}/{m['task']}": float(m["value"])
+        f"sim/{m['tap']}/{m['measure']}/{m['task']}": m["value"]
         for m in found
         if m["student"] == student and m["relation"] == OWN and m["value"] is not None
     }

@@ -105,7 +105,10 @@ SOURCES: dict[str, Callable[[Evidence], Any]] = {
 
 def result_of(evidence: Evidence) -> Result:
     """The row of the table."""
-    return Result(**{column: of(evidence) for column, of in SOURCES.items()})
+    try:
+        return Result(**{column: of(evidence) for column, of in SOURCES.items()})
+    except (ValueError, OverflowError) as error:  # a tag that is no number, an infinite number of items
+        raise InputError(f"run {evidence.run}, {evidence.task}: {error}") from None
 
 
 def read_mlflow(
@@ -163,6 +166,8 @@ def _finished(client: Any, experiment: str, page: int) -> list[Any]:
 def _scores(run: Any, versions: "Versions") -> Iterable[Evidence]:
     model = versions.tagged(run.data.tags.get("sha256", ""), run.info.run_name)
     is_vlm = model.get("kd.kind") == "vlm"
+    if is_vlm and "kd.encoder" not in model:
+        raise InputError(f"run {run.info.run_id}: {model['name']} has no tag kd.encoder; register it again.")
     name = model["kd.encoder"] if is_vlm else model["name"]
     encoder = versions.named(name) if is_vlm else model
     shared = (encoder, versions.training(encoder), model if is_vlm else {})

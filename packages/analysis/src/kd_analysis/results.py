@@ -127,19 +127,25 @@ def read_csv(path: Path) -> list[Result]:
     """
     if not path.is_file():
         raise InputError(f"Expected a table of results at {path}, found none.")
-    with path.open(newline="", encoding="utf-8") as stream:
-        reader = csv.DictReader(stream)
-        if unknown := sorted(set(reader.fieldnames or ()) - set(COLUMNS)):
-            raise InputError(f"{path}: unknown columns {', '.join(unknown)}; known: {', '.join(COLUMNS)}.")
-        return [_parsed(row, f"{path}, line {number}") for number, row in enumerate(reader, 2)]
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            reader = csv.DictReader(stream)
+            if unknown := sorted(set(reader.fieldnames or ()) - set(COLUMNS)):
+                raise InputError(f"{path}: unknown columns {', '.join(unknown)}; known: {', '.join(COLUMNS)}.")
+            return [_parsed(row, f"{path}, line {number}") for number, row in enumerate(reader, 2)]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: not a CSV table in UTF-8: {error}.") from None
 
 
 def _parsed(row: dict[str, Any], where: str) -> Result:
     try:
-        return Result.model_validate(row)
+        found = Result.model_validate(row)
     except ValidationError as error:
         first = error.errors()[0]
         raise InputError(f"{where}: {'.'.join(map(str, first['loc']))}: {first['msg']}.") from None
+    if any(map(math.isinf, (found.value, found.se, found.epochs, found.epoch))):
+        raise InputError(f"{where}: expected finite numbers, got an infinite one.")
+    return found
 
 
 def write_csv(results: Iterable[Result], path: Path) -> None:

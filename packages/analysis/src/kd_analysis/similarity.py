@@ -10,6 +10,7 @@ import numpy as np
 
 from kd_analysis.durable import write_whole
 from kd_analysis.names import parse
+from kd_analysis.reading import read_as
 
 OWN, OTHER, ALONE, UNTRAINED, TEACHERS = "own teacher", "other teacher", "no teacher", "untrained", "teachers"
 SEEDS = "two seeds"
@@ -103,10 +104,8 @@ def read_records(path: Path) -> list[Record]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"Expected similarities at {path}, found none. Run `analysis cka` first.")
-    try:
-        return [Record(**row) for row in json.loads(path.read_text())]
-    except (TypeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path}: expected a JSON list of records as `analysis cka` writes it: {error}") from None
+    found: list[Record] = read_as(list[Record], path)
+    return found
 
 
 def mean_over_tasks(records: Sequence[Record]) -> tuple[float, float]:

@@ -104,7 +104,7 @@ class Decoded:
 
     def __init__(self, file: Path | None = None) -> None:
         self._file = file
-        self._known = {line["bytes"]: line["pixels"] for line in _lines(file)} if file else {}
+        self._known = {one["bytes"]: one["pixels"] for one in _lines(file)} if file else {}
         self._new: dict[str, str] = {}
 
     def of(self, data: bytes) -> tuple[str, str | None]:
@@ -132,9 +132,9 @@ def _lines(file: Path) -> Iterator[dict]:
         for line in file.read_bytes().split(b"\n"):
             try:
                 found = json.loads(line) if line else None
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
-            if isinstance(found, dict):
+            if isinstance(found, dict) and all(isinstance(found.get(name), str) for name in ("bytes", "pixels")):
                 yield found
 
 
