@@ -10,7 +10,7 @@ import numpy as np
 
 from kd_analysis.durable import write_whole
 from kd_analysis.names import parse
-from kd_analysis.reading import read_as
+from kd_analysis.reading import FileError, read_as
 
 OWN, OTHER, ALONE, UNTRAINED, TEACHERS = "own teacher", "other teacher", "no teacher", "untrained", "teachers"
 SEEDS = "two seeds"
@@ -104,7 +104,10 @@ def read_records(path: Path) -> list[Record]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"Expected similarities at {path}, found none. Run `analysis cka` first.")
-    found: list[Record] = read_as(list[Record], path)
+    try:
+        found: list[Record] = read_as(list[Record], path)
+    except FileError as error:
+        raise ValueError(f"{path}: expected a JSON list of records as `analysis cka` writes it: {error}") from None
     return found
 
 

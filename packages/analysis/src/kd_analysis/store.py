@@ -104,7 +104,8 @@ class Decoded:
 
     def __init__(self, file: Path | None = None) -> None:
         self._file = file
-        self._known = {one["bytes"]: one["pixels"] for one in _lines(file)} if file else {}
+        pairs = [(one.get("bytes"), one.get("pixels")) for one in _lines(file)] if file else []
+        self._known = {b: p for b, p in pairs if isinstance(b, str) and isinstance(p, str)}
         self._new: dict[str, str] = {}
 
     def of(self, data: bytes) -> tuple[str, str | None]:
@@ -134,7 +135,7 @@ def _lines(file: Path) -> Iterator[dict]:
                 found = json.loads(line) if line else None
             except (ValueError, RecursionError):
                 continue
-            if isinstance(found, dict) and all(isinstance(found.get(name), str) for name in ("bytes", "pixels")):
+            if isinstance(found, dict):
                 yield found
 
 
