@@ -1,6 +1,7 @@
 """kill -9 at random moments, fifty times, of a runner whose stages only count: what DVC and the runner keep holds."""
 
 import json
+import os
 import random
 from collections import Counter
 from pathlib import Path
@@ -14,7 +15,7 @@ from .processes import alive, dvcs, moment, seconds_until_quiet, stages
 from .toy import is_done, start, steps_done, stumbled, toy
 
 pytestmark = pytest.mark.faults
-KILLS, STEPS = 50, 30
+KILLS, STEPS = int(os.environ.get("KD_KILLS", "50")), 30
 
 
 def life(project: Path, draw: random.Random, kills: Counter[str]) -> bool:
