@@ -52,7 +52,7 @@ class Figure:
 
 def said(value: float, unit: str) -> str:
     """A number to three digits, with its unit."""
-    digits = f"{value:.1e}" if value and abs(value) < 1e-3 else f"{value:.{max(0, 3 - len(str(int(abs(value)))))}f}"
+    digits = f"{value:.3g}" if abs(value) < 1 else f"{value:.{max(0, 3 - len(str(int(abs(value)))))}f}"
     digits = digits.rstrip("0").rstrip(".") if "." in digits and "e" not in digits else digits
     return digits + (unit if unit in ("x", "") else f" {unit}")
 

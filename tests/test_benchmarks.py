@@ -37,8 +37,8 @@ def test_what_is_reached_of_a_limit_is_one_at_the_limit_whichever_way_is_better(
 
 @pytest.mark.parametrize(
     ("value", "unit", "text"),
-    [(2.9634, "x", "2.96x"), (358.2, "x", "358x"), (0.32, "%", "0.32 %"), (3.2e-7, "", "3.2e-07"), (0, "", "0"),
-     (12345.6, "MB", "12346 MB"), (100.0, "%", "100 %"), (10.0, "s", "10 s")],
+    [(2.9634, "x", "2.96x"), (358.2, "x", "358x"), (0.32, "%", "0.32 %"), (3.2e-7, "", "3.2e-07"), (0.001, "", "0.001"),
+     (0, "", "0"), (12345.6, "MB", "12346 MB"), (100.0, "%", "100 %"), (10.0, "s", "10 s")],
 )  # fmt: skip
 def test_numbers_have_three_digits_and_their_unit(value, unit, text):
     assert said(value, unit) == text
