@@ -19,6 +19,7 @@ Outcome = Literal["ran", "unchanged", "failed", "again"]
 # a stage's command says that it was stopped (143) or should be run again (75); dvc itself ends with 255 then
 AGAIN = re.compile(rb"exited with (75|143)\b")
 POLL = 0.1
+CANCEL_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -95,8 +96,13 @@ class StageJob:
             self.process = subprocess.Popen(
                 command, cwd=self.root, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
             )
-            while (code := self.process.poll()) is None:  # not wait(): a signal's handler asks too
-                time.sleep(POLL)
+            try:
+                while (code := self.process.poll()) is None:  # not wait(): a signal's handler asks too
+                    time.sleep(POLL)
+            except BaseException:  # cancelled: whoever did it kills this process in a moment
+                if self.process is not None:
+                    _stop(self.process, CANCEL_SECONDS)
+                raise
         with self.place.log.open("rb") as log:
             log.seek(start)
             said = log.read()
