@@ -292,7 +292,6 @@ def main() -> None:
         watch = Watch()
         kinds, wall = measure(root, options.jobs, watch)
         again = nothing_to_do(root, environment(1))
-    print(f"load average {os.getloadavg()[0]:.1f}")
     show(*figures(kinds, wall, watch.at_once, again, options.jobs))
 
 

@@ -11,6 +11,7 @@ USERS = {
     "params.py": ("distill", "vlm", "evalsuite", "analysis"),
     "reading.py": ("distill", "vlm", "evalsuite", "analysis"),
     "tracking.py": ("distill", "vlm", "evalsuite", "analysis"),
+    "commit.py": ("distill", "vlm", "evalsuite", "analysis"),
     "database.py": ("distill", "vlm", "evalsuite", "analysis"),
     "journal.py": ("distill", "vlm"),
     "shipping.py": ("distill", "vlm"),

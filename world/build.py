@@ -124,8 +124,9 @@ def _run(todo: list[Job], root: Path, workers: int) -> Iterator[str]:
     if workers == 1:
         yield from (_finish(root, job) for job in todo)
         return
-    ignore_interrupts = (signal.SIGINT, signal.SIG_IGN)  # the parent stops its workers
-    with multiprocessing.get_context("spawn").Pool(workers, signal.signal, ignore_interrupts) as pool:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # workers inherit it; the parent stops them
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         yield from pool.imap_unordered(partial(_finish, root), todo)
 
 

@@ -7,7 +7,6 @@ import functools
 import hashlib
 import json
 import os
-import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import StringConstraints
 from typing_extensions import TypedDict  # pydantic asks for this one below Python 3.12
 
+from .commit import provenance
 from .database import artifacts_of, follow, make_database
 from .reading import checked, read_json
 
@@ -293,19 +293,6 @@ def import_mlflow() -> Any:
     import mlflow
 
     return mlflow
-
-
-def provenance() -> dict[str, str]:
-    """Where the code came from: git commit, whether the tree was dirty, and the DVC stage, each where there is one."""
-    tags = {}
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    if commit.returncode == 0:
-        changed = subprocess.run(["git", "status", "--porcelain", "-uno"], capture_output=True, text=True, check=False)
-        tags["mlflow.source.git.commit"] = commit.stdout.strip()
-        tags["git.dirty"] = str(bool(changed.stdout.strip())).lower()
-    if stage := os.environ.get("DVC_STAGE"):
-        tags["dvc.stage"] = stage
-    return tags
 
 
 def now_ms() -> int:

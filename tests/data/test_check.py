@@ -1,8 +1,6 @@
 """A folder is what its manifest says, or everything that is wrong is said at once; and nobody's data are touched."""
 
-import io
 import json
-import tarfile
 import tempfile
 from pathlib import Path
 
@@ -10,52 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kd_distill.lock import LockHeldError, sole_writer
-from kd_distill.params import ParamsError
-from PIL import Image
 
 from pipeline.data import derive
 from pipeline.data.check import How, check
 from pipeline.data.errors import DataError, IntegrityError
 from pipeline.data.inventory import Listing, examine, of_links, pairs_of
 from pipeline.data.manifest import read_manifest
-from pipeline.data.spec import DataFile, read_spec
 
-ROOT = Path(__file__).parents[2]
-PAPER = ROOT / "studies" / "paper" / "data.yaml"
-JPEG = io.BytesIO()
-Image.new("RGB", (8, 8), (200, 30, 30)).save(JPEG, "JPEG")
-PICTURE = JPEG.getvalue()
-
-
-def spec_of(home: Path, kind: str, *, folder: str = "set", at: Path | None = None, **holds) -> DataFile:
-    sources = [{"hand": "Ask for it."}]
-    one = {"folder": folder, "what": "", "licence": "", "sources": sources, "holds": {"kind": kind, **holds}, "at": at}
-    return DataFile(root=home / "datasets", manifests=home / "manifests", datasets={"set": one})
-
-
-def shard(file: Path, pairs: int, *, captions: int | None = None) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(file, "w") as tar:
-        for key in range(pairs):
-            for suffix, content in (("jpg", PICTURE), ("txt", b"a caption"), ("json", b"{}")):
-                if suffix != "txt" or captions is None or key < captions:
-                    info = tarfile.TarInfo(f"{key:09}.{suffix}")
-                    info.size = len(content)
-                    tar.addfile(info, io.BytesIO(content))
-
-
-def conversations(folder: Path, pictures: int, text_only: int = 0) -> None:
-    rows = [{"id": n, "image": f"00{n % 3}/{n}.jpg", "conversations": talk(f"What {n} is")} for n in range(pictures)]
-    rows += [{"id": f"text-{n}", "conversations": talk("words")} for n in range(text_only)]
-    for row in rows[:pictures]:
-        file = folder / "images" / row["image"]
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(PICTURE)
-    (folder / "talk.json").write_text(json.dumps(rows))
-
-
-def talk(reply: str) -> list[dict[str, str]]:
-    return [{"from": "human", "value": "<image>\nSay."}, {"from": "gpt", "value": reply}]
+from .sets import PICTURE, conversations, shard, spec_of
 
 
 def test_shards_are_counted_from_their_headers(tmp_path):
@@ -309,50 +269,3 @@ def test_the_last_shards_are_held_out_as_links_and_no_file_is_read_again(tmp_pat
     (tmp_path / "val" / "own.tar").write_bytes(b"")
     with pytest.raises(DataError, match="is no link"):
         derive.link_shards(tmp_path / "all", tmp_path / "val", last=1, all_but_last=None)
-
-
-def test_captions_are_a_table_without_quotes_and_refuse_what_it_cannot_hold(tmp_path):
-    rows = [{"image": f"{n}.jpg", "conversations": talk(said)} for n, said in enumerate(('a "dog"', " a\tcat\n or 2 "))]
-    (tmp_path / "talk.json").write_text(json.dumps(rows))
-    assert derive.captions(tmp_path / "talk.json", tmp_path / "captions" / "a.tsv") == 2
-    assert (tmp_path / "captions" / "a.tsv").read_text() == 'filepath\ttitle\n0.jpg\ta "dog"\n1.jpg\ta cat or 2\n'
-    (tmp_path / "talk.json").write_text(json.dumps([*rows, {"conversations": talk("words")}]))
-    with pytest.raises(DataError, match="row 3 is no captioned picture"):
-        derive.captions(tmp_path / "talk.json", tmp_path / "b.tsv")
-    assert not (tmp_path / "b.tsv").exists()
-
-
-def test_the_papers_data_are_read_and_a_wrong_key_is_refused_with_its_line_and_the_nearest(tmp_path):
-    assert set(read_spec(PAPER).datasets) >= {"cc12m", "cc12m-val", "llava-pretrain", "mix665k", "benchmarks"}
-    for right, wrong, said in (
-        ("may_lack: 400", "may_lak: 400", "may_lak: unknown key; did you mean 'may_lack'"),
-        ("{rows: 558128}", "{row: 558128}", "conversations are counted in pictures, rows, text_only, not in 'row'"),
-        ("last: 2}", "last: 2, url: http://x/y}", "expected exactly one of"),
-        ("shards_of: cc12m-shards, last", "shards_of: cc12m-shard, last", "does not stand before it"),
-        ("folder: cc12m-val", "folder: ../cc12m-val", "expected a path below the root"),
-    ):
-        text = PAPER.read_text()
-        assert right in text
-        (tmp_path / "data.yaml").write_text(text.replace(right, wrong, 1))
-        with pytest.raises(ParamsError, match=said) as error:
-            read_spec(tmp_path / "data.yaml")
-        assert str(error.value).startswith(f"{tmp_path / 'data.yaml'}:")
-
-
-def test_every_folder_that_the_papers_stages_read_is_of_a_data_set():
-    from pipeline.plan import read
-
-    spec = read_spec(PAPER)
-    named = {str(spec.folder(name)) for name in spec.datasets}
-
-    def paths(node):
-        if isinstance(node, dict | list):
-            for inner in node.values() if isinstance(node, dict) else node:
-                yield from paths(inner)
-        elif isinstance(node, str) and node.startswith("datasets/"):
-            yield node
-
-    for file in ("params.yaml", "bunny/params.yaml"):
-        found = set(paths(read(PAPER.parent / file)))
-        assert found
-        assert all(any(path == folder or path.startswith(f"{folder}/") for folder in named) for path in found)

@@ -12,8 +12,10 @@ from dvc.repo import Repo
 from pipeline.data.spec import read_spec
 from pipeline.plan import read
 
-from .test_check import PAPER, ROOT, shard
+from .sets import shard
 
+ROOT = Path(__file__).parents[2]
+PAPER = ROOT / "studies" / "paper" / "data.yaml"
 DATA = read(PAPER.parent / "data" / "dvc.yaml")["stages"]["check"]
 SPEC = """
 data:

@@ -201,8 +201,10 @@ def parameters(model: Clip) -> tuple[int, int]:
     return image, sum(p.numel() for p in model.parameters()) - image - scalars
 
 
-def compile_towers(model: Clip) -> None:
-    """torch.compile the image tower and the text transformer in place; names of weights stay."""
+def compile_towers(model: Clip, wanted: bool) -> None:
+    """torch.compile the image tower and the text transformer in place where that is wanted; names of weights stay."""
+    if not wanted:
+        return
     model.visual.compile()
     (model.transformer if hasattr(model, "transformer") else model.text).compile()
 

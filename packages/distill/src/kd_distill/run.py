@@ -1,7 +1,7 @@
 """One cell from its parameters to the folder of a registered encoder."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from datetime import timedelta
 from functools import partial
@@ -29,7 +29,7 @@ from kd_distill.online import TaughtPairs, Teachers
 from kd_distill.optim import average_of, build_optimizer
 from kd_distill.pairs import Pairs
 from kd_distill.ramps import Ramp, weights_at
-from kd_distill.session import Origin, digest_of, start, work_folder
+from kd_distill.session import Origin, Session, digest_of, start, work_folder
 from kd_distill.sources import Source
 from kd_distill.state import TrainingState
 from kd_distill.task import DistillationTask
@@ -66,10 +66,8 @@ def train_cell(
         ValueError: If an unfinished run has other parameters.
     """
     data = data.of(recipe.mix)
-    shards, config = (
-        open_pairs(data.train, data.index, data.network, progress),
-        models.read_architecture(cell.architecture),
-    )
+    shards = open_pairs(data.train, data.index, data.network, progress)
+    config = models.read_architecture(cell.architecture)
     teachers = _teachers(cell, recipe, data, shards)
     inputs = _inputs(cell, recipe, data, config, shards, teachers)
     folder, work = out / cell.name, work_folder(runs, out, cell.name)
@@ -79,12 +77,10 @@ def train_cell(
         task, pairs = _task(cell, recipe, config, teachers).to(ranks.device), _pairs(data, shards, config, teachers)
         origin = Origin(len(pairs), shards.name, list(teachers.refs))
         run = start(cell, recipe, data, inputs, origin, work, task, ranks, fork=fork)
-        state = _state(task, recipe, ranks)
-        encoder = task.student if state.average is None else state.average.module
+        state, encoder = _state(task, recipe, ranks)
         measure = _measure(task, data, config, teachers, ranks, recipe)
-        if recipe.compile:
-            models.compile_towers(task.student)
         with run:
+            models.compile_towers(task.student, recipe.compile)
             train(
                 task,
                 _stream(task, pairs, teachers.to(ranks.device), recipe),
@@ -100,12 +96,16 @@ def train_cell(
                 export=lambda epoch: run.export(out / cell.name_at(epoch), encoder, task.heads, config, epoch),
             )
             if ranks.first:
-                last = measure(encoder) if recipe.monitor_every else measure.validation(encoder)
-                for values in (last, pairs.bad()):
-                    run.log(run.plan.schedule.steps, values)
+                _end(run, measure if recipe.monitor_every else measure.validation, encoder, pairs)
                 run.finish(folder, encoder, task.heads, config)
         ranks.wait()
     return folder
+
+
+def _end(run: Session, measure: Callable[[models.Clip], dict[str, float]], encoder: models.Clip, pairs: Pairs) -> None:
+    """The last values of a training."""
+    for values in (measure(encoder), pairs.bad()):
+        run.log(run.plan.schedule.steps, values)
 
 
 def _teachers(cell: Cell, recipe: Recipe, data: Data, shards: Source) -> Teachers:
@@ -175,12 +175,14 @@ def _task(cell: Cell, recipe: Recipe, config: Mapping, teachers: Teachers) -> Di
         )
 
 
-def _state(task: DistillationTask, recipe: Recipe, ranks: Ranks) -> TrainingState:
+def _state(task: DistillationTask, recipe: Recipe, ranks: Ranks) -> tuple[TrainingState, models.Clip]:
+    """What is trained, and the encoder that comes of it: the student or its moving average."""
     optimizer = build_optimizer(
         task, lr=recipe.lr, weight_decay=recipe.weight_decay, betas=recipe.betas, eps=recipe.eps
     )
     scaler = torch.amp.GradScaler(ranks.device.type, enabled=recipe.precision == "fp16")
-    return TrainingState(task, optimizer, scaler, average_of(task.student, recipe.ema))
+    average = average_of(task.student, recipe.ema)
+    return TrainingState(task, optimizer, scaler, average), task.student if average is None else average.module
 
 
 def _pairs(data: Data, shards: Source, config: Mapping, teachers: Teachers) -> Pairs:

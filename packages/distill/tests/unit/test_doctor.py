@@ -135,7 +135,7 @@ def test_a_run_is_not_given_a_teacher_under_anothers_name(tmp_path):
         vouch("teacher-clip-l14", folder)
     vouch("teacher-small", folder)  # of which nothing is promised
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("kd_distill.doctor.TEACHERS", {SMALL.name: SMALL})
+        patch.setattr("kd_distill.teachers.TEACHERS", {SMALL.name: SMALL})
         vouch("teacher-clip-b16", folder)
 
 

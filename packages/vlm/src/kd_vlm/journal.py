@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from .commit import provenance
 from .durable import write_whole
 from .shipping import Shipper, read_journal, send
 from .tracking import (
@@ -25,7 +26,6 @@ from .tracking import (
     files_of,
     import_mlflow,
     now_ms,
-    provenance,
     run_of,
     version_of,
 )

@@ -73,7 +73,7 @@ def test_what_a_manifest_found_bad_is_left_out_of_a_run(vit_folder, lm_folder, w
     for bad, left in (("skip", 9), ("blank", 10)):
         files = {"file": tmp_path / "mix.json", "images": images, "manifest": tmp_path / "manifest"}
         data = Data.model_validate(
-            {"pretrain": {**files, "file": world / "captions.json", "manifest": None}, "finetune": files, "bad": bad}
+            {"pretrain": {"file": world / "captions.json", "images": world / "images"}, "finetune": files, "bad": bad}
         )
         material = gather(vit_folder, lm_folder, recipe, data, seed=0)
         assert len(material.corpora["finetune"]) == left

@@ -42,12 +42,16 @@ def trained(vit_folder, resnet_folder, lm_folder, tmp_path_factory):
     start = {
         "event": "start",
         "schema": "kd-journal/1",
+        "key": "0123",
+        "time": 1,
+        "experiment": "vlm",
         "name": "vlm-one",
+        "tags": {},
         "params": {"finetune.lr": "0.001", "note": "<script>alert(1)</script> | **x**\n# y"},
         "datasets": [{"name": "pretrain", "digest": "ab" * 32, "path": "/home/somebody/data.json"}],
         "models": [{"schema": "kd-ref/1", "kind": "student", "name": "student-vit", "sha256": "cd" * 32}],
     }
-    metrics = {"event": "metrics", "step": 9, "values": {"val/loss": 0.123456789, "train/loss": 1.0}}
+    metrics = {"event": "metrics", "step": 9, "time": 2, "values": {"val/loss": 0.123456789, "train/loss": 1.0}}
     lines = [json.dumps(event) + "\n" for event in (start, metrics)]
     (folder / "clip" / "journal.jsonl").write_text("".join(lines))
     return folder

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, GenerationConfig
+from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageTextToText, AutoProcessor, GenerationConfig
 
 from kd_evalsuite.images import decode
 from kd_evalsuite.items import DataError
@@ -41,18 +41,7 @@ class TransformersVlm:
     """
 
     def __init__(self, folder: Path, device: str = "cpu", dtype: str = "float32", features: Path | None = None) -> None:
-        local = {"local_files_only": True, "trust_remote_code": False}
-        try:
-            config = AutoConfig.from_pretrained(folder, **local)
-            self.processor = AutoProcessor.from_pretrained(folder, **local)
-            loaded: Any = AutoModelForImageTextToText.from_pretrained(
-                folder, config=config, dtype=DTYPES[dtype], use_safetensors=True, output_loading_info=True, **local
-            )
-        except (OSError, ValueError, KeyError) as error:
-            raise DataError(f"Expected a transformers image-text checkpoint in {folder}: {error}") from error
-        model, report = loaded
-        if missing := sorted(report["missing_keys"]):  # transformers would go on with random ones
-            raise DataError(f"{folder}: {len(missing)} weights are missing, such as {missing[0]}; get the model again.")
+        config, self.processor, model = _load(folder, dtype)
         self.model = model.eval().requires_grad_(False).to(device)
         self.chat = Chat(self.processor, folder)
         self.ends = self.chat.ends(model.generation_config.eos_token_id)
@@ -231,6 +220,27 @@ class TransformersVlm:
         if any(images):
             return dict(self.processor(text=texts, images=images, **options))
         return dict(self.chat.tokenizer(texts, **options))
+
+
+def _load(folder: Path, dtype: str) -> tuple[Any, Any, Any]:
+    """Config, processor and model. Raises DataError."""
+    local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    try:
+        config = AutoConfig.from_pretrained(folder, **local)
+        processor = AutoProcessor.from_pretrained(folder, **local)
+        if not _why_plain(config):
+            # Pillow's resampling, as trainings have it: torchvision's is a level of 255 off here and there, and what
+            # the tower makes of it would lie beside theirs in the cache of features
+            processor.image_processor = AutoImageProcessor.from_pretrained(folder, backend="pil", **local)
+        loaded: Any = AutoModelForImageTextToText.from_pretrained(
+            folder, config=config, dtype=DTYPES[dtype], use_safetensors=True, output_loading_info=True, **local
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"Expected a transformers image-text checkpoint in {folder}: {error}") from error
+    model, report = loaded
+    if missing := sorted(report["missing_keys"]):  # transformers would go on with random ones
+        raise DataError(f"{folder}: {len(missing)} weights are missing, such as {missing[0]}; get the model again.")
+    return config, processor, model
 
 
 def _why_plain(config: Any) -> str:
