@@ -121,6 +121,10 @@ def _become(request: list[Any], streams: Sequence[int], run: Callable[[str, list
     for own, theirs in enumerate(streams):
         os.dup2(theirs, own)
         os.close(theirs)
+    # streams made anew: the server's would go on taking an asker's pipe for the file, with places to seek, of its log
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115
+    sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)

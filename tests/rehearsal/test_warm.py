@@ -17,6 +17,8 @@ from pathlib import Path
 from pipeline.rehearsal.warm import serve
 
 def run(command, arguments):
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # as commands do; not possible where a pipe is taken for a file
     print(command, *arguments, os.getcwd(), os.environ.get("COLOUR"), sys.stdin.read(), flush=True)
     print("to stderr", file=sys.stderr)
     if command == "wait":
@@ -40,12 +42,13 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture
 def socket(tmp_path_factory):
     where = Path("/tmp") / f"kd-warm-test-{os.getpid()}"  # noqa: S108  a short path, as sockets need
-    server = subprocess.Popen([sys.executable, "-c", CODE, str(where)], cwd=ROOT)
-    while not where.exists():
-        time.sleep(0.01)
-    yield where
-    server.terminate()
-    assert server.wait() == 0
+    with (tmp_path_factory.mktemp("server") / "log").open("wb") as log:
+        server = subprocess.Popen([sys.executable, "-c", CODE, str(where)], cwd=ROOT, stdout=log, stderr=log)
+        while not where.exists():
+            time.sleep(0.01)
+        yield where
+        server.terminate()
+        assert server.wait() == 0
     where.unlink()
 
 
