@@ -11,6 +11,7 @@ from pathlib import Path
 
 from contract.shared.lock import LockHeldError, sole_writer
 from pipeline.board import TerminalBoard
+from pipeline.locktable import BusyError
 from pipeline.mend import mend
 from pipeline.order import Finished
 from pipeline.parallel import reproduce, sensible_jobs
@@ -35,7 +36,7 @@ def alone(root: Path) -> Iterator[None]:
     """Keep a second run of stages out of this checkout.
 
     Raises:
-        SystemExit: With code 7, if there is one.
+        SystemExit: With code 7, if there is one, or a dvc that somebody else has started.
     """
     try:
         with sole_writer(root / "runs" / "stages"):
@@ -43,6 +44,9 @@ def alone(root: Path) -> Iterator[None]:
     except LockHeldError as error:
         who = str(error).partition(" is being written by ")[2].partition(". ")[0]
         print(f"Stages are being run in {root} by {who} already. Wait for it, or stop it.", file=sys.stderr)
+        raise SystemExit(7) from None
+    except BusyError as error:
+        print(error, file=sys.stderr)
         raise SystemExit(7) from None
 
 

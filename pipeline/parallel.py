@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from pipeline import missing
+from pipeline.locktable import when_free
 from pipeline.order import Finished, in_order
 from pipeline.stopping import Processes
 
@@ -131,7 +132,11 @@ def reproduce_by(
     logs: Path,
     begun: Callable[[str], bool] = lambda stage: False,
 ) -> list[Finished]:
-    """`reproduce`, with stages run by `run`, which returns early after `stop`; those that are `begun` are run too."""
+    """`reproduce`, with stages run by `run`, which returns early after `stop`; those that are `begun` are run too.
+
+    Raises:
+        BusyError: If another dvc is at work on these stages, and stays.
+    """
     from dvc.repo import Repo
 
     logs.mkdir(parents=True, exist_ok=True)
@@ -140,7 +145,9 @@ def reproduce_by(
         paths = paths_of(repo, needs)
         stale = with_all_after({stage for stage in needs if begun(stage)}, needs)
         if asked := sorted(needs.keys() - stale):  # of the others DVC cannot say anything while they are written
-            stale |= set(repo.status(targets=asked))  # by their own dependencies, parameters and outputs
+            stale |= set(
+                when_free(lambda: repo.status(targets=asked))
+            )  # by their own dependencies, parameters and outputs
 
     ends = list[Finished]()
     note = logs.parent / "missing.json"

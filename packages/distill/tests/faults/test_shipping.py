@@ -27,6 +27,16 @@ def test_what_is_journalled_arrives_once_and_the_run_ends(tmp_path):
     assert send(journal.path) == 0
 
 
+def test_a_journal_is_read_with_all_its_keys_and_one_with_a_key_that_nobody_reads_is_refused(tmp_path):
+    journal = journal_at(tmp_path / "journal.jsonl")
+    declared = {"event": "model", "kind": "student", "name": "a", "tags": {}, "sha256": "ab" * 32}
+    journal._append(declared)
+    assert read_journal(journal.path)[-1] == declared
+    journal._append({**declared, "digest": "ab"})
+    with pytest.raises(ValueError, match="digest: Extra inputs are not permitted"):
+        read_journal(journal.path)
+
+
 def test_each_event_is_on_disk_before_the_training_goes_on(tmp_path, monkeypatch):
     synced = []
     whole = os.fsync

@@ -21,7 +21,7 @@ from typing import (
 )
 
 from filelock import FileLock
-from pydantic import Field, StringConstraints
+from pydantic import ConfigDict, Field, StringConstraints, with_config
 from typing_extensions import TypedDict
 
 from .reading import FileError, checked
@@ -41,8 +41,11 @@ class UnreachableError(ConnectionError):
 
 Word = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.+-]+$")]  # goes into names of files and into queries
 Step = Annotated[int, Field(ge=0, lt=1 << 63)]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+STRICT = ConfigDict(extra="forbid")  # a key that is not named here would be dropped, and with it what it promises
 
 
+@with_config(STRICT)
 class Start(TypedDict):
     event: Literal["start"]
     schema: Literal["kd-journal/1"]
@@ -56,6 +59,7 @@ class Start(TypedDict):
     models: list[dict[str, str]]
 
 
+@with_config(STRICT)
 class Metrics(TypedDict):
     event: Literal["metrics"]
     step: Step
@@ -63,6 +67,7 @@ class Metrics(TypedDict):
     values: dict[str, float]
 
 
+@with_config(STRICT)
 class Table(TypedDict):
     event: Literal["table"]
     step: Step
@@ -70,13 +75,16 @@ class Table(TypedDict):
     rows: list[dict[str, Any]]
 
 
+@with_config(STRICT)
 class Declared(TypedDict):
     event: Literal["model"]
     kind: Word
     name: str
     tags: dict[str, str]
+    sha256: NotRequired[Sha256]  # of the folder as the training left it
 
 
+@with_config(STRICT)
 class End(TypedDict):
     event: Literal["end"]
     status: str
