@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).parent
 BROKEN = "vlm-student-swin-t-dfn-b16-clip-kd--SmolLM-360M--tinyllava-paper"
-pytestmark = [pytest.mark.pipeline, pytest.mark.xdist_group("rehearsal")]
+pytestmark = [pytest.mark.pipeline, pytest.mark.faults, pytest.mark.xdist_group("rehearsal")]
 
 
 def rehearse(work: Path, *overlays: str) -> subprocess.CompletedProcess[str]:
