@@ -87,11 +87,11 @@ def looked(monkeypatch):
     return seen
 
 
-def trained_on(root, encoders, cache, n):
+def trained_on(root, encoders, cache, n, precision="fp32"):
     """The caches that trainings on the first `n` pictures leave."""
     for encoder in encoders.values():
         paths = sorted((root / "images").iterdir())[:n]
-        cache_features(encoder, paths, root=cache, memory_limit=0, on_batch=lambda n: None)
+        cache_features(encoder, paths, root=cache, memory_limit=0, on_batch=lambda n: None, precision=precision)
 
 
 def test_similarities_of_what_training_cached_run_no_tower_and_are_the_same(models, tmp_path, looked):
@@ -119,6 +119,36 @@ def test_only_what_training_lacks_is_computed_and_training_then_has_it(models, t
     looked.clear()
     similarities(root, tmp_path / "b", "--feature-cache", tmp_path / "vision")
     assert looked == []
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_similarities_of_rounded_tokens_are_the_same_whoever_rounded_them(precision, models, tmp_path, looked):
+    root, encoders = models
+    online = similarities(root, tmp_path / "online")
+    rounded = ("--feature-precision", precision)
+    alone = similarities(root, tmp_path / "a", "--feature-cache", tmp_path / "empty", *rounded)
+    looked.clear()
+    trained_on(root, encoders, tmp_path / "vision", 8, precision)
+    mixed = similarities(root, tmp_path / "b", "--feature-cache", tmp_path / "vision", *rounded)
+    assert looked == [4, 4]
+    # a sum in batches of another size may round some tokens the other way, by 2^-9 of them in bf16
+    assert mixed == pytest.approx(alone, abs=1e-4)
+    assert mixed != online
+    assert mixed == pytest.approx(online, abs=1e-2)
+    caches = [Training.open(file.parent) for file in (tmp_path / "vision").glob("*/cache.json")]
+    assert [(cache.precision, cache.verify()) for cache in caches] == [(precision, 12)] * 2
+
+
+def test_features_of_rounded_tokens_stand_apart_and_another_precision_is_pointed_out(models, tmp_path, looked, caplog):
+    root, encoders = models
+    trained_on(root, encoders, tmp_path / "vision", 12, "bf16")
+    cache = ("--feature-cache", tmp_path / "vision")
+    rounded = similarities(root, tmp_path, *cache, "--feature-precision", "bf16")
+    assert looked == []
+    exact = similarities(root, tmp_path, *cache)
+    assert sum(looked) == 24
+    assert exact != rounded
+    assert "tokens of this tower in bf16, none in fp32; --feature-precision bf16" in caplog.text
 
 
 def test_a_damaged_shard_is_not_believed(models, tmp_path, looked):

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from kd_analysis.cli_common import DryRun, Overrides, Students, Teachers, guarded, load
+from kd_analysis.taps import Precision
 
 Params = Annotated[
     Path | None, typer.Option("--params", help="YAML file with a section `analysis`; params.yaml where there is one.")
@@ -42,6 +43,9 @@ Store = Annotated[Path | None, typer.Option("--store", help="Where features stan
 FeatureCache = Annotated[
     Path | None, typer.Option("--feature-cache", help="Visual tokens of VLMs that kd-vlm and kd-evalsuite keep.")
 ]
+FeaturePrecision = Annotated[
+    Precision | None, typer.Option("--feature-precision", help="Of these tokens; fp32 if not given.")
+]
 Device = Annotated[str | None, typer.Option("--device", help="cpu or cuda.")]
 Shard = Annotated[
     str, typer.Option("--shard", metavar="I/N", help="Read every N-th image from the I-th on: one process a shard.")
@@ -65,6 +69,7 @@ def cka(
     heads: Heads = [],  # noqa: B006
     store: Store = None,
     feature_cache: FeatureCache = None,
+    feature_precision: FeaturePrecision = None,
     device: Device = None,
     params: Params = None,
     out: Out = CKA,
@@ -88,7 +93,8 @@ def cka(
     """
     from kd_analysis import commands_similarity as commands
 
-    section = commands.chosen(load(params, overrides), tap, measure, max_images, store, device, feature_cache)
+    cache = feature_cache, feature_precision
+    section = commands.chosen(load(params, overrides), tap, measure, max_images, store, device, *cache)
     commands.cka(section, student, teacher, out, dry_run, images=images, heads=heads)
 
 
@@ -103,6 +109,7 @@ def features(
     shard: Shard = "0/1",
     store: Store = None,
     feature_cache: FeatureCache = None,
+    feature_precision: FeaturePrecision = None,
     device: Device = None,
     params: Params = None,
     overrides: Overrides = [],  # noqa: B006
@@ -117,7 +124,8 @@ def features(
     """
     from kd_analysis import commands_similarity as commands
 
-    section = commands.chosen(load(params, overrides), tap, [], max_images, store, device, feature_cache)
+    cache = feature_cache, feature_precision
+    section = commands.chosen(load(params, overrides), tap, [], max_images, store, device, *cache)
     commands.features(section, student, teacher, images=images, heads=heads, shard=shard)
 
 

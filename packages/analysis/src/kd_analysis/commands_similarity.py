@@ -12,6 +12,7 @@ from kd_analysis.config import AnalysisParams
 if TYPE_CHECKING:
     from kd_analysis.library import Encoders
     from kd_analysis.similarity import Record
+    from kd_analysis.taps import Precision
 
 
 def chosen(
@@ -22,6 +23,7 @@ def chosen(
     store: Path | None,
     device: str | None,
     feature_cache: Path | None = None,
+    feature_precision: "Precision | None" = None,
 ) -> AnalysisParams:
     """The parameters with what the options say instead.
 
@@ -38,6 +40,7 @@ def chosen(
         "store": store or params.store,
         "device": device or params.device,
         "feature_cache": feature_cache or params.feature_cache,
+        "feature_precision": feature_precision or params.feature_precision,
     }
     return params.model_copy(update=given)
 
@@ -177,6 +180,7 @@ def cka(
             heads=named,
             device=params.device,
             feature_cache=params.feature_cache,
+            feature_precision=params.feature_precision,
             told=told,
         )
     _show(found.records, params.level)
@@ -229,7 +233,8 @@ def features(
     sources, encoders = sources_of(params, images), _encoders(params, students, teachers)
     pairs, fresh = plan(encoders, folders.architecture)
     named = heads_of(list(encoders.students), heads)
-    library = Library(encoders, fresh, params.seed, Store(params.store), named, params.device, params.feature_cache)
+    cache = params.feature_cache, params.feature_precision
+    library = Library(encoders, fresh, params.seed, Store(params.store), named, params.device, *cache)
     for tap in params.taps:
         library.at(tap, pairs)
     with view.counted() as told:

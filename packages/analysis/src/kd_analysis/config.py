@@ -46,6 +46,7 @@ class AnalysisParams(Params):
     feature_cache: Path | None = Field(
         None, description="Folder of visual tokens of VLMs that kd-vlm and kd-evalsuite keep, read and written."
     )
+    feature_precision: taps.Precision = Field("fp32", description="Of the tokens in it; the recipe `fast` keeps bf16.")
     device: str = Field("cpu", description="Where encoders run, in torch's words.")
     level: float = Field(0.95, gt=0.5, lt=1, description="Coverage of every interval.")
     n_bootstrap: int = Field(2000, ge=200)

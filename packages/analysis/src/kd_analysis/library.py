@@ -14,7 +14,7 @@ from kd_analysis.heads import read_heads
 from kd_analysis.images import Pictures, read_pictures
 from kd_analysis.similarity import SEEDS, TEACHERS, UNTRAINED
 from kd_analysis.store import Decoded, Shelf, Store
-from kd_analysis.taps import TOKENS, projected
+from kd_analysis.taps import TOKENS, Precision, projected
 
 if TYPE_CHECKING:
     from kd_analysis.features import Encoder
@@ -49,6 +49,7 @@ class Library:
         heads: For a student's name, where its heads are if not in its folder.
         device: Of torch.
         visual_tokens: Folder of the caches of VLMs' visual tokens that are read and written, if any.
+        precision: Of the tokens in these caches, and so of what is computed from them.
     """
 
     encoders: Encoders
@@ -58,6 +59,7 @@ class Library:
     heads: Mapping[str, Path] = field(default_factory=dict)
     device: str = "cpu"
     visual_tokens: Path | None = None
+    precision: Precision = "fp32"
     shelves: dict[str, Shelf] = field(default_factory=dict)
 
     def folder(self, key: str) -> Path:
@@ -71,6 +73,8 @@ class Library:
             known = folders.untrained_digest(folder, self.seed) if key in self.fresh else self.encoders.all[key].sha256
             if key in self.heads and tap.startswith("embed_kd"):
                 known += f"+{_digest_of(self.heads[key])}"
+            if self.visual_tokens and self.precision != "fp32" and is_vlm(folder):
+                known += f"+{self.precision}"  # features of rounded tokens are other features
             self.shelves[place] = self.store.shelf(known, tap, folders.look(folder))
         return place
 
@@ -133,9 +137,9 @@ class Library:
         caches = self._caches(loaded, pictures)
         for key, cache in caches.items():
             taken = set().union(*wanted[key].values())
-            lacking = cache.give(wanted[key], partial(self._keep, caches, key))
-            wanted[key] = lacking | ({TOKENS: rest} if (rest := set().union(*lacking.values())) else {})
-            count(len(taken) - len(rest))
+            lacking = cache.give(wanted[key])
+            wanted[key] = {TOKENS: lacking} if lacking else {}
+            count(len(taken) - len(lacking))
         features.extract(
             loaded,
             {key: taps for key, taps in wanted.items() if taps},
@@ -149,7 +153,10 @@ class Library:
         if tap == TOKENS:
             caches[key].take(images, rows)
         else:
-            self.shelves[f"{key}{SEPARATOR}{tap}"].add(images, rows)
+            self._put(key, tap, images, rows)
+
+    def _put(self, key: str, tap: str, images: list[str], rows: Any) -> None:
+        self.shelves[f"{key}{SEPARATOR}{tap}"].add(images, rows)
 
     def _caches(self, loaded: "Mapping[str, Encoder]", pictures: Pictures) -> "dict[str, VisualTokens]":
         """Of each VLM, its cache of visual tokens."""
@@ -159,7 +166,7 @@ class Library:
         from kd_analysis.vlms import VlmEncoder
 
         return {
-            key: VisualTokens(self.visual_tokens, vlm, pictures.files)
+            key: VisualTokens(self.visual_tokens, vlm, pictures.files, self.precision, partial(self._put, key))
             for key, vlm in loaded.items()
             if isinstance(vlm, VlmEncoder) and vlm.cacheable
         }

@@ -28,6 +28,7 @@ from kd_analysis.similarity import (
     write_records,
 )
 from kd_analysis.store import Store
+from kd_analysis.taps import Precision
 
 SMALL = 2048  # images of a task
 
@@ -111,6 +112,7 @@ def measure(
     heads: Mapping[str, Path] | None = None,
     device: str = "cpu",
     feature_cache: Path | None = None,
+    feature_precision: Precision = "fp32",
     told: Told = lambda what, done, total: None,
 ) -> Comparison:
     """Compute and write what `analysis cka` promises.
@@ -122,7 +124,7 @@ def measure(
         kd_analysis.images.ImageError: If a source has no readable images.
     """
     base, fresh = plan(encoders, folders.architecture)
-    library = Library(encoders, fresh, seed, Store(store), heads or {}, device, feature_cache)
+    library = Library(encoders, fresh, seed, Store(store), heads or {}, device, feature_cache, feature_precision)
     at = {tap: library.at(tap, base) for tap in taps}
     pictures = pictures_of(sources, max_images, store, told)
     library.fill(pictures, pictures.ids, told)

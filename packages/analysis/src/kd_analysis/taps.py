@@ -10,11 +10,14 @@
 | `layer:NAME` | the output of a module, averaged over its places; `layer:NAME@cls` is its class token |
 """  # noqa: E501
 
+from typing import Literal
+
 TAPS = ("pooled", "embed", "embed_kd", "patch_mean", "patch_tokens", "vlm_mean", "vlm_tokens")
 LAYER, CLS = "layer:", "@cls"
 GRID = 7  # cells along one edge, so that towers of different grids have the same places
 OF_CLIP = ("pooled", "embed", "patch_mean", "patch_tokens")
 TOKENS = "tokens"  # no tap to compare at: all tokens before a VLM's projector, as a cache keeps them
+Precision = Literal["fp32", "fp16", "bf16"]  # of such tokens; here too, since commands parse without numpy
 OF_VLM = ("patch_mean", "patch_tokens", "vlm_mean", "vlm_tokens")
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field, StringConstraints
@@ -22,6 +22,9 @@ from typing_extensions import TypedDict  # pydantic asks for this one below Pyth
 from .durable import write_whole
 from .reading import checked, parse_json, read_as, read_json
 from .tracking import IntegrityError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SCHEMA = "kd-vision-cache/1"
 Precision = Literal["fp32", "fp16", "bf16"]
@@ -198,6 +201,24 @@ def file_digest_of(path: Path) -> str:
     """The sha256 of one file."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def as_raw(tokens: "Tensor", precision: Precision) -> np.ndarray:
+    """Tokens, rounded to a cache's precision, in its raw type."""
+    import torch
+
+    types = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+    rounded = tokens.to(types[precision])
+    raw: np.ndarray = (rounded.view(torch.uint16) if precision == "bf16" else rounded).numpy()
+    return raw
+
+
+def as_float32(raw: np.ndarray) -> "Tensor":
+    """Tokens of a cache's raw type in float32."""
+    import torch
+
+    tensor = torch.from_numpy(raw)
+    return (tensor.view(torch.bfloat16) if raw.dtype == np.uint16 else tensor).float()
 
 
 def tower_digest(tower: Any) -> str:

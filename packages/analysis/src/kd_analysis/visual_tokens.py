@@ -1,22 +1,23 @@
 """Visual tokens of VLMs in the caches that kd-vlm and kd-evalsuite share: for what is there, no tower runs.
 
-Only caches in float32 are read and written, since similarities are measured in it. See contract/README.md, "Caches of
-visual tokens".
+Everything is computed from tokens of the cache's precision, whether they stood there or were computed now. See
+contract/README.md, "Caches of visual tokens".
 """
 
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
 from jaxtyping import Float
+from torch import Tensor
 
-from kd_analysis.vision_cache import Precision, VisionCache
+from kd_analysis.vision_cache import Precision, VisionCache, as_float32, as_raw
 from kd_analysis.vlms import VlmEncoder
 
 BATCH = 256
-PRECISION: Precision = "fp32"
 
 log = logging.getLogger(__name__)
 Keep = Callable[[str, list[str], Float[np.ndarray, "b ..."]], None]
@@ -29,33 +30,52 @@ class VisualTokens:
         root: Folder of the caches.
         encoder: Whose tower and preprocessing they are of.
         files: For each image's id, the sha256 of the bytes of files that hold it.
+        precision: Of the tokens.
+        keep: Told (tap, images, rows) of what is computed from them.
     """
 
-    def __init__(self, root: Path, encoder: VlmEncoder, files: Mapping[str, Collection[str]]) -> None:
-        self.root, self.encoder, self.files = root, encoder, files
+    def __init__(
+        self, root: Path, encoder: VlmEncoder, files: Mapping[str, Collection[str]], precision: Precision, keep: Keep
+    ) -> None:
+        self.root, self.encoder, self.files, self.precision, self.keep = root, encoder, files, precision, keep
         self.about = encoder.about()
-        self.cache = VisionCache.find(root, self.about, PRECISION)
+        self.cache = VisionCache.find(root, self.about, precision)
+        self.lacking: dict[str, set[str]] = {}
+        others = [p for p in get_args(Precision) if self.cache is None and VisionCache.find(root, self.about, p)]
+        if others:
+            log.warning(
+                "%s has tokens of this tower in %s, none in %s; --feature-precision %s (analysis.feature_precision) "
+                "takes those.", root, " and ".join(others), precision, others[0],
+            )  # fmt: skip
 
-    @torch.inference_mode()
-    def give(self, wanted: Mapping[str, Collection[str]], keep: Keep) -> dict[str, set[str]]:
-        """What the cache has of the taps' images goes to `keep` (tap, images, rows); returns what it lacks."""
+    def give(self, wanted: Mapping[str, Collection[str]]) -> set[str]:
+        """Keep what the cached tokens give at the taps for their images; returns the images whose tokens it lacks."""
         places = {image: place for image in set().union(*wanted.values()) if (place := self._place(image))}
         for images, tokens in self._read(places):
-            for tap, rows in self.encoder.at(torch.from_numpy(tokens), list(wanted)).items():
-                mine = [k for k, image in enumerate(images) if image in wanted[tap]]
-                if mine:
-                    keep(tap, [images[k] for k in mine], rows.numpy()[mine])
-        return {tap: lacking for tap, images in wanted.items() if (lacking := set(images) - set(places))}
+            self._tell(images, tokens, wanted)
+        self.lacking = {tap: lacking for tap, images in wanted.items() if (lacking := set(images) - set(places))}
+        return set().union(*self.lacking.values())
 
     def take(self, images: Sequence[str], tokens: Float[np.ndarray, "b t w"]) -> None:
-        """Add tokens that the tower gave, under every file that is known to hold their image."""
+        """Add tokens that the tower gave, under a file that is known to hold their image; keep what they give."""
+        raw = as_raw(torch.from_numpy(tokens), self.precision)
         if self.cache is None:
             _, n, width = tokens.shape
-            self.cache = VisionCache.create(self.root, self.about, tokens=n, width=width, precision=PRECISION)
+            self.cache = VisionCache.create(self.root, self.about, tokens=n, width=width, precision=self.precision)
         with self.cache.writing():
             rows = {min(self.files[image]): row for row, image in enumerate(images)}
             if missing := self.cache.missing(list(rows)):
-                self.cache.append(missing, tokens[[rows[digest] for digest in missing]])
+                self.cache.append(missing, raw[[rows[digest] for digest in missing]])
+        self._tell(images, as_float32(raw), self.lacking)
+
+    @torch.inference_mode()
+    def _tell(
+        self, images: Sequence[str], tokens: Float[Tensor, "b t w"], wanted: Mapping[str, Collection[str]]
+    ) -> None:
+        for tap, rows in self.encoder.at(tokens, list(wanted)).items():
+            mine = [k for k, image in enumerate(images) if image in wanted[tap]]
+            if mine:
+                self.keep(tap, [images[k] for k in mine], rows.cpu().numpy()[mine])
 
     def _place(self, image: str) -> tuple[int, int] | None:
         """Where the tokens of an image stand, in a shard that is what was written."""
@@ -72,9 +92,9 @@ class VisualTokens:
             log.warning("A shard of %s is damaged; its images are read again.", self.cache.folder)
         return sound
 
-    def _read(self, places: Mapping[str, tuple[int, int]]) -> Iterator[tuple[list[str], Float[np.ndarray, "b t w"]]]:
+    def _read(self, places: Mapping[str, tuple[int, int]]) -> Iterator[tuple[list[str], Float[Tensor, "b t w"]]]:
         ordered = sorted(places, key=lambda image: places[image])
         for start in range(0, len(ordered), BATCH):
             images = ordered[start : start + BATCH]
             shards = self.cache.shards if self.cache else []
-            yield images, np.stack([shards[places[i][0]].tokens[places[i][1]] for i in images])
+            yield images, as_float32(np.stack([shards[places[i][0]].tokens[places[i][1]] for i in images]))

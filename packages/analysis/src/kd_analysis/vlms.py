@@ -66,9 +66,9 @@ class VlmEncoder:
 
     def at(self, tokens: Float[Tensor, "b t w"], taps: Collection[str]) -> dict[str, Tensor]:
         """The same from the tower's tokens, which the tower need not give again."""
-        seen = {"patch": tokens}
+        seen = {"patch": tokens.to(self.model.device)}
         if any(tap.startswith("vlm_") for tap in taps):
-            seen["vlm"] = getattr(self.model, PROJECTOR)(tokens)
+            seen["vlm"] = getattr(self.model, PROJECTOR)(seen["patch"])
         return _tapped(seen, taps)
 
     @property

@@ -17,10 +17,9 @@ from torch import Tensor
 from kd_vlm.encoder import Encoder, visual_tokens
 from kd_vlm.pictures import BLANK, decode_image
 from kd_vlm.problems import BadSampleError
-from kd_vlm.vision_cache import RAW, Precision, VisionCache, file_digest_of, tower_digest
+from kd_vlm.vision_cache import RAW, Precision, VisionCache, as_float32, as_raw, file_digest_of, tower_digest
 
 SHARD_BYTES = 1 << 28  # of a shard on disk, and so what a kill can cost
-TORCH = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -46,19 +45,14 @@ class FeatureCache:
         if not paths:
             return None
         rows = np.stack([self.parts[part][row] for part, row in (self.index[path] for path in paths)])
-        return _float32(rows)
+        return as_float32(rows)
 
     def sample(self, limit: int = 1 << 30) -> np.ndarray:
         """All tokens (n, p, w) in float32, or as many of them, evenly spread, as `limit` bytes hold."""
         places = list(self.index.values())
         most = max(1, limit // (4 * int(np.prod(self.shape))))
         chosen = places[:: -(-len(places) // most)]
-        return _float32(np.stack([self.parts[part][row] for part, row in chosen])).numpy()
-
-
-def _float32(rows: np.ndarray) -> Tensor:
-    tensor = torch.from_numpy(rows)
-    return (tensor.view(torch.bfloat16) if rows.dtype == np.uint16 else tensor).float()
+        return as_float32(np.stack([self.parts[part][row] for part, row in chosen])).numpy()
 
 
 def cache_features(
@@ -95,7 +89,7 @@ def cache_features(
     if int(np.prod(shape)) * 4 <= memory_limit:
         rows = np.empty(shape, dtype=np.float32)
         for start, tokens in run.over(paths):
-            rows[start : start + len(tokens)] = tokens.to(TORCH[precision]).float().numpy()
+            rows[start : start + len(tokens)] = as_float32(as_raw(tokens, precision)).numpy()
             on_batch(len(tokens))
         return FeatureCache([rows], {path: (0, i) for i, path in enumerate(paths)})
     cache = VisionCache.create(root, about(encoder), tokens=encoder.n_tokens, width=encoder.width, precision=precision)
@@ -132,16 +126,14 @@ def _extend(cache: VisionCache, pictures: Mapping[str, Path], run: "_Tower", on_
     on_batch(len(pictures) - len(missing))
     raw = RAW[cache.precision][1]
     per_shard = max(1, SHARD_BYTES // (int(np.prod(cache.shape)) * np.dtype(raw).itemsize))
-    held: list[Tensor] = []
+    held: list[np.ndarray] = []
     done = n_held = 0
     for _, tokens in run.over([pictures[digest] for digest in missing]):
-        held.append(tokens.to(TORCH[cache.precision]))
+        held.append(as_raw(tokens, cache.precision))
         n_held += len(tokens)
         on_batch(len(tokens))
         if n_held >= per_shard or done + n_held == len(missing):
-            rows = torch.cat(held)
-            bits = rows.view(torch.uint16) if cache.precision == "bf16" else rows
-            cache.append(missing[done : done + n_held], bits.numpy())
+            cache.append(missing[done : done + n_held], np.concatenate(held))
             done, n_held, held = done + n_held, 0, []
 
 
