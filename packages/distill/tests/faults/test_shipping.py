@@ -76,6 +76,17 @@ def test_steps_that_a_killed_run_repeats_are_not_doubled_when_they_are_sent_one_
     assert [m.step for m in client.get_metric_history(run, "train/loss")] == list(range(1, 10))
 
 
+def test_what_a_run_that_was_killed_at_its_end_measures_again_arrives_once(tmp_path):
+    journal = journal_at(tmp_path / "journal.jsonl")
+    append(journal.path, 6, 1)
+    journal_at(journal.path, resume_step=6)  # all steps are done, the measure after the last of them is not sent
+    append(journal.path, 6, 2)
+    assert [e["time"] for e in read_journal(journal.path)[1:]] == [1, 2]
+    send(journal.path)
+    client, run = tracking.client(), tracking.run_of(read_journal(journal.path)[0])
+    assert [m.timestamp for m in client.get_metric_history(run, "train/loss")] == [1]
+
+
 def test_two_that_send_one_journal_while_it_grows_double_nothing(tmp_path):
     """As `distill sync` beside a training: what one has sent, the other is about to send."""
     journal = journal_at(tmp_path / "journal.jsonl")

@@ -157,7 +157,7 @@ class _Sender:
     def __init__(self, path: Path) -> None:
         self.path, self.run_id, self._key = path, "", ""
         self._id = uuid.uuid4().hex
-        self._logged: dict[str, set[int]] = {}  # steps of each metric that the server had when it was asked
+        self._logged: dict[str, set[int]] = {}  # steps of each metric that the server has, or is being sent
         self._offset = 0  # bytes of the journal that the server has
         self._sure = False  # whether we can have sent nothing behind the offset: not after a start, not after a failure
 
@@ -196,7 +196,7 @@ class _Sender:
         return 0
 
     def _not_logged(self, events: Sequence[Mapping[str, Any]], sure: bool) -> list[Mapping[str, Any]]:
-        """The events without the values whose step the run had: a killed training repeats steps, at other times.
+        """The events without the values whose step the run or an event before has: a killed training repeats steps.
 
         What the run had is asked once a metric, and again where somebody else may have sent.
         """
@@ -207,6 +207,8 @@ class _Sender:
         lacking: list[Mapping[str, Any]] = []
         for event in events:
             values = {k: v for k, v in event["values"].items() if event["step"] not in self._logged[k]}
+            for key in values:
+                self._logged[key].add(event["step"])
             if values:
                 lacking.append({**event, "values": values})
         return lacking
