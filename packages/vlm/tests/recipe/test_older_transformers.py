@@ -4,33 +4,16 @@ import os
 from pathlib import Path
 
 import pytest
-import timm
 import torch
 from kd_vlm.assembly import assemble, save_vlm
 from kd_vlm.encoder import load_encoder
 from kd_vlm.export import export
 from kd_vlm.verify import example_conversations, verify_export
-from timm.models import register_model
+
+from packages.vlm.tests.recipe.older import trunk
 
 pytestmark = [pytest.mark.recipe, pytest.mark.faults]
 PYTHON = os.environ.get("KD_TRANSFORMERS_4")
-
-
-@register_model
-def vit_siglip_seven(pretrained=False, **kwargs):
-    """SigLIP's form with 6 x 6 tokens."""
-    shape = {"img_size": 48, "patch_size": 8, "embed_dim": 32, "depth": 3, "num_heads": 2}
-    return timm.models.vision_transformer.vit_base_patch16_siglip_224(pretrained, **{**shape, **kwargs})
-
-
-def trunk(encoders, folder, name, size, **more):
-    siglip = "siglip" in name
-    head = {"timm_pool": "map", "timm_proj": "none"} if siglip else {"timm_pool": "", "timm_proj": "linear"}
-    vision = {"timm_model_name": name, "timm_model_pretrained": False, "image_size": size, **head}
-    encoders.write(folder, vision, **more)
-    config = (folder / "open_clip_config.json").read_text()
-    (folder / "open_clip_config.json").write_text(config.replace('"shortest"', '"squash"') if siglip else config)
-    return folder
 
 
 @pytest.mark.skipif(PYTHON is None, reason="KD_TRANSFORMERS_4 names no interpreter with transformers 4.57: make compat")
