@@ -120,12 +120,8 @@ class VisionCache:
     @classmethod
     def find(cls, root: Path, about: Mapping[str, Any], precision: Precision) -> "VisionCache | None":
         """The cache below `root` for what `about` says, whatever the number of its tokens; None where there is none."""
-        wanted = (SCHEMA, json.loads(json.dumps(dict(about))), precision)
-        for file in sorted(root.glob("*/cache.json")):
-            said = read_json(file)
-            if isinstance(said, dict) and (said.get("schema"), said.get("of"), said.get("precision")) == wanted:
-                return cls.open(file.parent)
-        return None
+        folder = caches_of(root, about).get(precision)
+        return cls.open(folder) if folder else None
 
     def refresh(self) -> None:
         """Take in the shards that were written since."""
@@ -187,6 +183,16 @@ class VisionCache:
                     "Remove the cache's folder; it is computed again."
                 )
         return len(self.index)
+
+
+def caches_of(root: Path, about: Mapping[str, Any]) -> dict[Precision, Path]:
+    """The folders of the caches below `root` for what `about` says, by their precision."""
+    wanted, found = (SCHEMA, json.loads(json.dumps(dict(about)))), dict[Precision, Path]()
+    for file in sorted(root.glob("*/cache.json")):
+        said = read_json(file)
+        if isinstance(said, dict) and (said.get("schema"), said.get("of")) == wanted:
+            found.setdefault(read_as(Described, file)["precision"], file.parent)
+    return found
 
 
 @contextmanager

@@ -93,8 +93,8 @@ def cka(
     """
     from kd_analysis import commands_similarity as commands
 
-    cache = feature_cache, feature_precision
-    section = commands.chosen(load(params, overrides), tap, measure, max_images, store, device, *cache)
+    section = load(params, overrides)
+    section = commands.chosen(section, tap, measure, max_images, store, device, feature_cache, feature_precision)
     commands.cka(section, student, teacher, out, dry_run, images=images, heads=heads)
 
 
@@ -124,8 +124,8 @@ def features(
     """
     from kd_analysis import commands_similarity as commands
 
-    cache = feature_cache, feature_precision
-    section = commands.chosen(load(params, overrides), tap, [], max_images, store, device, *cache)
+    section = load(params, overrides)
+    section = commands.chosen(section, tap, [], max_images, store, device, feature_cache, feature_precision)
     commands.features(section, student, teacher, images=images, heads=heads, shard=shard)
 
 

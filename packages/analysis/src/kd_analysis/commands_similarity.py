@@ -233,8 +233,16 @@ def features(
     sources, encoders = sources_of(params, images), _encoders(params, students, teachers)
     pairs, fresh = plan(encoders, folders.architecture)
     named = heads_of(list(encoders.students), heads)
-    cache = params.feature_cache, params.feature_precision
-    library = Library(encoders, fresh, params.seed, Store(params.store), named, params.device, *cache)
+    library = Library(
+        encoders,
+        fresh,
+        params.seed,
+        Store(params.store),
+        named,
+        params.device,
+        visual_tokens=params.feature_cache,
+        precision=params.feature_precision,
+    )
     for tap in params.taps:
         library.at(tap, pairs)
     with view.counted() as told:

@@ -7,14 +7,13 @@ contract/README.md, "Caches of visual tokens".
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from kd_analysis.vision_cache import Precision, VisionCache, as_float32, as_raw
+from kd_analysis.vision_cache import Precision, VisionCache, as_float32, as_raw, caches_of
 from kd_analysis.vlms import VlmEncoder
 
 BATCH = 256
@@ -41,8 +40,7 @@ class VisualTokens:
         self.about = encoder.about()
         self.cache = VisionCache.find(root, self.about, precision)
         self.lacking: dict[str, set[str]] = {}
-        others = [p for p in get_args(Precision) if self.cache is None and VisionCache.find(root, self.about, p)]
-        if others:
+        if self.cache is None and (others := sorted(caches_of(root, self.about))):
             log.warning(
                 "%s has tokens of this tower in %s, none in %s; --feature-precision %s (analysis.feature_precision) "
                 "takes those.", root, " and ".join(others), precision, others[0],

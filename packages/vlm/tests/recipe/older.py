@@ -1,6 +1,10 @@
-"""Encoders whose towers are timm's, small, for versions and engines that are tried in an environment of their own."""
+"""Small models for versions and engines that are tried in an environment of their own."""
 
 import timm
+import torch
+from kd_vlm.assembly import assemble, save_vlm
+from kd_vlm.encoder import load_encoder
+from kd_vlm.export import export
 from timm.models import register_model
 
 
@@ -25,3 +29,16 @@ def trunk(encoders, folder, name, size, **more):
     config = (folder / "open_clip_config.json").read_text()
     (folder / "open_clip_config.json").write_text(config.replace('"shortest"', '"squash"') if siglip else config)
     return folder
+
+
+def exported(encoder, language_model, out, *, connector, factor, form):
+    """The export of a lively VLM, with another rotary base than the default; what was trained stands beside it."""
+    generator = torch.Generator().manual_seed(0)
+    vlm = assemble(load_encoder(encoder), language_model, generator, connector=connector, factor=factor)
+    with torch.no_grad():
+        for p in (*vlm.model.model.language_model.parameters(), *vlm.projector.parameters()):
+            p.add_(torch.randn(p.shape, generator=torch.Generator().manual_seed(1)) * 0.3)
+    vlm.model.config.text_config.rope_parameters = {"rope_theta": 1e6, "rope_type": "default"}
+    save_vlm(vlm, out / "trained")
+    export(out / "trained", out / "exported", name="x", form=form)
+    return out / "exported"

@@ -4,13 +4,9 @@ import os
 from pathlib import Path
 
 import pytest
-import torch
-from kd_vlm.assembly import assemble, save_vlm
-from kd_vlm.encoder import load_encoder
-from kd_vlm.export import export
 from kd_vlm.verify import example_conversations, verify_export
 
-from packages.vlm.tests.recipe.older import trunk
+from packages.vlm.tests.recipe.older import exported, trunk
 
 pytestmark = [pytest.mark.recipe, pytest.mark.faults]
 PYTHON = os.environ.get("KD_TRANSFORMERS_4")
@@ -38,14 +34,7 @@ def test_the_older_form_is_the_trained_model_there_too(
         folder = trunk(encoders, tmp_path / "siglip", "vit_siglip_seven", 48, embed_dim=32)
     if kind == "swin":
         folder = trunk(encoders, tmp_path / "swin", "swin_tiny_patch4_window7_224", 224)
-    generator = torch.Generator().manual_seed(0)
-    vlm = assemble(load_encoder(folder), lm_folder, generator, connector=connector, factor=factor)
-    with torch.no_grad():
-        for p in (*vlm.model.model.language_model.parameters(), *vlm.projector.parameters()):
-            p.add_(torch.randn(p.shape, generator=torch.Generator().manual_seed(1)) * 0.3)
-    vlm.model.config.text_config.rope_parameters = {"rope_theta": 1e6, "rope_type": "default"}
-    save_vlm(vlm, tmp_path / "trained")
-    export(tmp_path / "trained", tmp_path / "out", name="x", form="legacy")
-    checks = verify_export(tmp_path / "trained", tmp_path / "out", example_conversations(), python=str(Path(PYTHON)))
+    model = exported(folder, lm_folder, tmp_path, connector=connector, factor=factor, form="legacy")
+    checks = verify_export(tmp_path / "trained", model, example_conversations(), python=str(Path(PYTHON)))
     assert "transformers 4.57" in checks[0].note
     assert all(check.ok for check in checks), checks

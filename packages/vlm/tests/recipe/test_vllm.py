@@ -8,15 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from kd_vlm.assembly import assemble, save_vlm
-from kd_vlm.encoder import load_encoder
-from kd_vlm.export import export
 from kd_vlm.lm import build_model, train_tokenizer
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from packages.vlm.tests.conftest import texts, write_encoder
-from packages.vlm.tests.recipe.older import trunk
+from packages.vlm.tests.recipe.older import exported, trunk
 
 PYTHON = os.environ.get("KD_VLLM")
 pytestmark = [
@@ -47,19 +44,6 @@ def language_model(tmp_path_factory):
     build_model(tokenizer, **shape, generator=torch.Generator().manual_seed(0)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
-
-
-def exported(encoder, language_model, out, connector, factor, form):
-    """A lively VLM with another rotary base than vLLM's default, exported."""
-    vlm = assemble(load_encoder(encoder), language_model, torch.Generator(), connector=connector, factor=factor)
-    with torch.no_grad():
-        for p in (*vlm.model.model.language_model.parameters(), *vlm.projector.parameters()):
-            if p.ndim > 1:
-                p.add_(torch.randn(p.shape, generator=torch.Generator().manual_seed(1)) * 0.3)
-    vlm.model.config.text_config.rope_parameters = {"rope_theta": 1e6, "rope_type": "default"}
-    save_vlm(vlm, out / "trained")
-    export(out / "trained", out / "exported", name="x", form=form)
-    return out / "exported"
 
 
 def in_vllm(model, asked, out):
@@ -96,7 +80,7 @@ def test_vllm_answers_as_transformers_does(kind, connector, factor, form, encode
         trunk(encoders, folder, "vit_siglip_wide", 48, embed_dim=64)
     else:
         write_encoder(folder, WIDE)
-    model = exported(folder, language_model, tmp_path, connector, factor, form)
+    model = exported(folder, language_model, tmp_path, connector=connector, factor=factor, form=form)
     done = in_vllm(model, asked, tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     for told, expected in zip(
@@ -109,7 +93,8 @@ def test_vllm_answers_as_transformers_does(kind, connector, factor, form, encode
 
 
 def test_control_the_newer_names_are_refused_by_vllm(language_model, asked, tmp_path):
-    model = exported(write_encoder(tmp_path / "e", WIDE), language_model, tmp_path, "mlp2x_gelu", None, "stock")
+    folder, how = write_encoder(tmp_path / "e", WIDE), {"connector": "mlp2x_gelu", "factor": None}
+    model = exported(folder, language_model, tmp_path, **how, form="stock")
     done = in_vllm(model, asked, tmp_path)
     assert done.returncode != 0
     assert "There is no module or parameter named 'vision_tower.embeddings'" in done.stdout + done.stderr
