@@ -12,6 +12,7 @@ from pipeline.order import Finished
 
 WORDS = {
     "ran": "[green]done[/]",
+    "same": "[green]done[/], [dim]as before[/]",
     "unchanged": "[dim]unchanged[/]",
     "failed": "[red]failed[/]",
     "held": "[yellow]not run[/]",

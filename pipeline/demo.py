@@ -75,13 +75,14 @@ def summed_up(ends: Sequence[Finished], taken: float, again: str) -> bool:
     """Say how a run ended, and whether all went well."""
     minutes, seconds = divmod(round(taken), 60)
     count = Counter(end.outcome for end in ends)
+    ran = count["ran"] + count["same"]
     if count["failed"] or count["held"]:
         print(
             f"\nAfter {minutes} min {seconds} s: {count['failed']} stages failed and {count['held']} could not run, "
-            f"see runs/missing.json; {count['ran']} ran. `{again}` goes on with what is missing."
+            f"see runs/missing.json; {ran} ran. `{again}` goes on with what is missing."
         )
         return False
-    print(f"\nDone in {minutes} min {seconds} s: {count['ran']} stages ran, the others were up to date.")
+    print(f"\nDone in {minutes} min {seconds} s: {ran} stages ran, the others were up to date.")
     return True
 
 

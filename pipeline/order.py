@@ -10,14 +10,18 @@ from typing import Literal
 from pipeline.stopping import or_else
 
 LAST = {"held": 1, "failed": 2}  # where they stand among the ends
+ENDED_WELL = ("ran", "same", "unchanged")
 
 
 @dataclass(frozen=True)
 class Finished:
-    """One stage's end: whether it ran, had nothing to do, failed, or was held back by one that did; why; its log."""
+    """One stage's end, why it is so, and its log.
+
+    It ran, ran and left what had been there, had nothing to do, failed, or was held back by one that did.
+    """
 
     stage: str
-    outcome: Literal["ran", "unchanged", "failed", "held"]
+    outcome: Literal["ran", "same", "unchanged", "failed", "held"]
     seconds: float
     log: Path
     why: str = ""
@@ -61,7 +65,7 @@ class Walk:
     def settle(self, end: Finished) -> None:
         """Note the end of a stage that was taken."""
         self.ends.append(end)
-        if end.outcome != "unchanged":
+        if end.outcome not in ("same", "unchanged"):
             self._stale |= {after for after, before in self.needs.items() if end.stage in before}
         if end.outcome in LAST:
             self.lost.add(end.stage)
@@ -78,7 +82,7 @@ def in_order(
     stop: Callable[[], None] = lambda: None,
     held: Callable[[str, set[str]], str] = needs_lost,
 ) -> list[Finished]:
-    """Call `run` for each stale stage and for those after a stage that ran, `jobs` at a time.
+    """Call `run` for each stale stage and for those after one that changed something, `jobs` at a time.
 
     Args:
         needs: stage: the stages that it needs.

@@ -11,11 +11,12 @@ from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from pipeline import missing
 from pipeline.locktable import when_free
 from pipeline.order import Finished, in_order
+from pipeline.stage import outcome_of
 from pipeline.stopping import Processes
 
 GIB = 1024**3
@@ -177,6 +178,4 @@ def _run_stage(processes: Processes, root: Path, stage: str, log: Path, env: dic
     start = time.monotonic()
     with log.open("wb") as file:
         code = processes.run(command, root, env, file)
-    ran = b"Running stage '" in log.read_bytes()
-    outcome: Literal["ran", "unchanged", "failed"] = "failed" if code else ("ran" if ran else "unchanged")
-    return Finished(stage, outcome, time.monotonic() - start, log)
+    return Finished(stage, "failed" if code else outcome_of(log.read_bytes()), time.monotonic() - start, log)

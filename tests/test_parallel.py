@@ -1,8 +1,11 @@
 """Stages side by side: order, what is left alone, what a failure stops."""
 
 import json
+import subprocess
+import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,7 @@ from dvc.repo import Repo
 from pipeline.locktable import write_whole_tables
 from pipeline.order import Finished, in_order
 from pipeline.parallel import Paths, dependencies, why_held, with_all_after
+from pipeline.stage import outcome_of
 
 ROOT = Path(__file__).resolve().parents[1]
 NEEDS = {"world": set(), "a": {"world"}, "b": {"world"}, "cache": {"a"}, "report": {"b", "cache"}}
@@ -61,10 +65,35 @@ def test_up_to_date_stages_are_left_alone():
     assert recorder.calls == ["cache", "report"]
 
 
-def test_a_stage_that_changed_nothing_wakes_nothing():
-    recorder = Recorder({"world": "unchanged"})
+@pytest.mark.parametrize("outcome", ["unchanged", "same"])
+def test_a_stage_that_changed_nothing_wakes_nothing(outcome):
+    recorder = Recorder({"world": outcome})
     drive(recorder, {"world"})
     assert recorder.calls == ["world"]
+
+
+def test_what_a_stage_did_is_read_from_dvcs_own_words(tmp_path):
+    """A stage that always runs is new the first time, and the second time only where its output changed."""
+    run = partial(subprocess.run, cwd=tmp_path, check=True, capture_output=True)
+    (tmp_path / "dvc.yaml").write_text(
+        "stages: {check: {cmd: cp a b, always_changed: true, outs: [{b: {cache: false, persist: true}}]}, "
+        "after: {cmd: cp b c, deps: [b], outs: [c]}}"
+    )
+    (tmp_path / "a").write_text("1")
+    run([sys.executable, "-m", "dvc", "init", "--no-scm", "--quiet"])
+
+    def outcome(stage: str) -> str:
+        command = [sys.executable, "-m", "dvc", "repro", "--single-item", stage]
+        return outcome_of(run(command, stderr=subprocess.STDOUT, capture_output=False, stdout=subprocess.PIPE).stdout)
+
+    assert [outcome("check"), outcome("check"), outcome("after"), outcome("after")] == [
+        "ran",
+        "same",
+        "ran",
+        "unchanged",
+    ]
+    (tmp_path / "a").write_text("2")
+    assert outcome("check") == "ran"
 
 
 def test_a_failure_holds_back_what_depends_on_it_and_nothing_else():

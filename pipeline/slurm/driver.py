@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from contract.shared.durable import write_whole
-from pipeline.order import Finished
+from pipeline.order import ENDED_WELL, Finished
 from pipeline.parallel import Board, reproduce_by
 from pipeline.slurm.job import Place, StageJob, note
 from pipeline.slurm.resources import Cluster
@@ -66,12 +66,12 @@ class Driver:
         left = {"again": self._cluster.again, "lost": self._cluster.lost}
         found = self._running(place)
         outcome = self._wait(place, found or self._submit(stage, place))
-        if found and outcome in ("ran", "unchanged") and self._is_stale(stage):
+        if found and outcome in ENDED_WELL and self._is_stale(stage):
             outcome = "again"  # what it depends on has changed since it was submitted
         while left.get(outcome) and not self._leaving.wait(self._cluster.pause_seconds):
             left[outcome] -= 1
             outcome = self._wait(place, self._submit(stage, place))
-        end: Any = outcome if outcome in ("ran", "unchanged") else "failed"
+        end: Any = outcome if outcome in ENDED_WELL else "failed"
         return Finished(stage, end, time.monotonic() - since, place.log)
 
     def _submit(self, stage: str, place: Place) -> str:

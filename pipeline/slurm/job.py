@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from contract.shared.durable import write_whole
+from pipeline.stage import outcome_of
 
-Outcome = Literal["ran", "unchanged", "failed", "again"]
+Outcome = Literal["ran", "same", "unchanged", "failed", "again"]
 # a stage's command says that it was stopped (143) or should be run again (75); dvc itself ends with 255 then
 AGAIN = re.compile(rb"exited with (75|143)\b")
 POLL = 0.1
@@ -108,7 +109,7 @@ class StageJob:
             said = log.read()
         if code:
             return "again" if AGAIN.search(said) else "failed"
-        return "ran" if b"Running stage '" in said else "unchanged"
+        return outcome_of(said)
 
 
 def note(log: Path, text: str) -> None:
