@@ -11,11 +11,11 @@ from rich.table import Table
 from pipeline.order import Finished
 
 WORDS = {
-    "ran": "[green]done[/]",
-    "same": "[green]done[/], [dim]as before[/]",
-    "unchanged": "[dim]unchanged[/]",
-    "failed": "[red]failed[/]",
-    "held": "[yellow]not run[/]",
+    "ran": "[green]done           [/]",
+    "same": "[dim]done, as before[/]",
+    "unchanged": "[dim]unchanged      [/]",
+    "failed": "[red]failed         [/]",
+    "held": "[yellow]not run        [/]",
 }
 LOG_LINES = 20
 
@@ -43,7 +43,7 @@ class TerminalBoard:
     def finished(self, end: Finished) -> None:
         self.running.pop(end.stage, None)
         why = f": {end.why}" if end.why else ""
-        self.console.print(f"{end.seconds:5.0f} s  {WORDS[end.outcome]:<22}  {end.stage}{why}", highlight=False)
+        self.console.print(f"{end.seconds:5.0f} s  {WORDS[end.outcome]}  {end.stage}{why}", highlight=False)
         if end.outcome == "failed":
             shown = end.log.read_text(errors="replace").splitlines()[-LOG_LINES:]
             self.console.print("\n".join(shown), markup=False, highlight=False)

@@ -1,4 +1,4 @@
-"""`make rehearse`: the paper's whole grid in minutes: its stages and cells, on small models and a small world.
+"""`make rehearse`: a study's whole grid in minutes: its stages and cells, on small models and a small world.
 
 A copy of the study is laid out in `rehearsal/<study>`, its parameters under those of `studies/<study>/rehearsal.yaml`;
 models and data lie where downloads would. Then the study's own stages run. Run again, it goes on where it was.
@@ -60,20 +60,36 @@ def mirror(source: Path, target: Path, *, prune: bool) -> None:
 
 
 def small_params(study: Path, overlays: Sequence[Path]) -> dict[str, Any]:
-    """`world` and `hub`, and every parameter file of a study by its path below it, with overlays laid over in turn."""
+    """`world` and `hub`, and every parameter file of a study by its path from it, with overlays laid over in turn.
+
+    Files of a study whose teachers and data it uses (`after`) are among them, as in that one's rehearsal.
+    """
     found: dict[str, Any] = {"world": read(ROOT / "params.yaml")["world"], "hub": {}}
+    tops = [dict(read(overlay)) for overlay in overlays]
+    for name in [top.pop("after") for top in tops if "after" in top]:
+        before = study.parent / name
+        inner = small_params(before, [before / "rehearsal.yaml"])
+        found |= {f"../{name}/{key}" if key.endswith(".yaml") else key: value for key, value in inner.items()}
     for file in sorted(study.rglob("params.yaml")):
         found[file.relative_to(study).as_posix()] = YAML(typ="rt").load(file)
-    for overlay in overlays:
-        lay_over(found, read(overlay))
+    for top in tops:
+        lay_over(found, top)
     return found
+
+
+def home_of(study: str) -> str:
+    """The study whose teachers and data a study uses: what its rehearsal names as `after`, or itself."""
+    return str(read(ROOT / "studies" / study / "rehearsal.yaml").get("after", study))
 
 
 def lay_out(study: str, work: Path, params: Mapping[str, Any]) -> None:
     """The copy of a study with its small parameters, and commands that know the small towers."""
     for folder in COPIED:
         mirror(ROOT / folder, work / folder, prune=True)
-    mirror(ROOT / "studies" / study, work / "studies" / study, prune=False)  # stages write manifests of data there
+    for folder in {home_of(study), study}:
+        mirror(
+            ROOT / "studies" / folder, work / "studies" / folder, prune=False
+        )  # stages write manifests of data there
     for name, content in params.items():
         if name.endswith(".yaml"):
             YAML(typ="rt").dump(content, work / "studies" / study / name)
@@ -87,20 +103,20 @@ def lay_out(study: str, work: Path, params: Mapping[str, Any]) -> None:
         wrapper.chmod(0o755)
 
 
-def lay_in(study: str, work: Path, params: Mapping[str, Any], env: Mapping[str, str]) -> None:
-    """Data sets, hub and published weights in the places of those that a person would download."""
+def lay_in(home: str, work: Path, params: Mapping[str, Any], env: Mapping[str, str]) -> None:
+    """Data sets, hub and published weights in the places of those that a person would download for a study."""
     print("the world in the place of the data sets:", flush=True)
     (work / "small.json").write_text(json.dumps({"world": params["world"], "hub": params["hub"]}))
     world = [sys.executable, "-m", "world", "--params", str(work / "small.json"), "--out", str(work / "world")]
     subprocess.run(world, cwd=ROOT, check=True)
     print("small models in the place of the hub:", flush=True)
-    home = f"studies/{study}/rehearsal"
-    subprocess.run(["hub", "small.json", "world/text/corpus.jsonl", home, "hub"], cwd=work, env=env, check=True)
+    models = f"studies/{home}/rehearsal"
+    subprocess.run(["hub", "small.json", "world/text/corpus.jsonl", models, "hub"], cwd=work, env=env, check=True)
     data.lay_out(work / "world", work / "datasets")
     shutil.rmtree(work / "world")
     with chdir(work):
-        data.derive(Path("studies", study))
-    adopt = ["distill", "adopt", "hub/ViT-T-16.pt", "--architecture", f"{home}/vit-t-16.json", "--name", RELEASED]
+        data.derive(Path("studies", home))
+    adopt = ["distill", "adopt", "hub/ViT-T-16.pt", "--architecture", f"{models}/vit-t-16.json", "--name", RELEASED]
     subprocess.run(adopt, cwd=work, env=env, check=True)
 
 
@@ -129,9 +145,9 @@ def laid_out(study: str, work: Path, *more: Path) -> Iterator[dict[str, str]]:
         work: its folder.
         more: overlays beside the study's own `rehearsal.yaml`.
     """
-    home = ROOT / "studies" / study
-    params = small_params(home, [home / "rehearsal.yaml", *more])
-    models = [file.read_text() for file in sorted((home / "rehearsal").iterdir())]
+    folder, home = ROOT / "studies" / study, home_of(study)
+    params = small_params(folder, [folder / "rehearsal.yaml", *more])
+    models = [file.read_text() for file in sorted((ROOT / "studies" / home / "rehearsal").iterdir())]
     content = json.dumps([params["world"], params["hub"], models])
     marker, digest = work / ".laid-in", hashlib.sha256(content.encode()).hexdigest()
     done = marker.is_file() and marker.read_text() == digest
@@ -141,7 +157,7 @@ def laid_out(study: str, work: Path, *more: Path) -> Iterator[dict[str, str]]:
     prepare_dvc(work)
     with warm(work, work / "warm.log", environment(work)) as env:
         if not done:
-            lay_in(study, work, params, env)
+            lay_in(home, work, params, env)
             marker.write_text(digest)
         yield env
 
@@ -165,11 +181,14 @@ def main() -> int:
 
 
 def tell(work: Path, study: str, *, sliced: bool) -> None:
-    """Where everything is, and whether all of the paper's numbers have a counterpart."""
+    """Where everything is, and whether all of the paper's numbers have a counterpart in a study that has its tables."""
     from pipeline.rehearsal import whole
 
     out = work / "out" / study
-    for what, file in (("tables", "tables/tables.html"), ("figures", "figures"), ("report", "report/report.html")):
+    print(f"  report   {os.path.relpath(out / 'report' / 'report.html')}")
+    if "tables" not in read(work / "studies" / study / "dvc.yaml")["stages"]:
+        return
+    for what, file in (("tables", "tables/tables.html"), ("figures", "figures")):
         print(f"  {what:<8} {os.path.relpath(out / file)}")
     if not sliced:
         whole.tell(out, read(work / "studies" / study / "params.yaml")["analysis"]["names"])

@@ -195,14 +195,15 @@ def _show(records: Sequence["Record"], level: float) -> None:
 
     from rich.table import Table
 
-    from kd_analysis.names import parse
+    from kd_analysis.names import labels, parse
     from kd_analysis.similarity import mean_over_tasks
 
     estimators = list(dict.fromkeys(r.estimator for r in records))
     table = Table("relation", "student", "teacher", "tap", *estimators, "images", box=None)
+    told = labels(parse(name) for r in records for name in (r.student, r.teacher))
     groups: dict[tuple[str, str, str, str], dict[str, list[Record]]] = {}
     for r in records:
-        label = r.relation, parse(r.student).label, parse(r.teacher).label, r.tap
+        label = r.relation, told[r.student], told[r.teacher], r.tap
         groups.setdefault(label, {}).setdefault(r.estimator, []).append(r)
     z = NormalDist().inv_cdf(0.5 + level / 2)
     for key, some in groups.items():

@@ -40,12 +40,20 @@ class Name:
 
     @property
     def label(self) -> str:
-        """Short, for tables and figures; does not tell seeds."""
+        """Short, for tables and figures; tells neither recipe nor seed."""
+        return self._label(self.arch)
+
+    @property
+    def recipe_label(self) -> str:
+        """`label` with the recipe."""
+        return self._label(f"{self.arch}, {self.recipe}")
+
+    def _label(self, student: str) -> str:
         if self.kind == "teacher":
             return f"teacher {self.family}"
         if self.kind == "student":
             at = f", epoch {self.epoch}" if self.epoch else ""
-            return f"{self.arch}, {'no teacher' if self.alone else f'from {self.family}'}{at}"
+            return f"{student}, {'no teacher' if self.alone else f'from {self.family}'}{at}"
         return self.full
 
     @property
@@ -68,6 +76,14 @@ def parse(name: str) -> Name:
             return Name(name, kind, arch=parts[0], teacher=parts[1], recipe=recipe, seed=seed, epoch=epoch)
         return Name(name, kind, encoder=parts[0], lm=parts[1], recipe=recipe, seed=seed)
     return Name(name, "other")
+
+
+def labels(names: Iterable[Name]) -> dict[str, str]:
+    """Registered name: its label, with the recipe where without it models of two recipes would look alike."""
+    recipes: dict[str, set[str]] = {}
+    for name in (all_ := list(names)):
+        recipes.setdefault(name.label, set()).add(name.recipe)
+    return {name.full: name.label if len(recipes[name.label]) == 1 else name.recipe_label for name in all_}
 
 
 def _suffix(form: re.Pattern[str], text: str) -> int:

@@ -1,11 +1,13 @@
 """The rows of the score tables: one a cell of the study, seeds taken together."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from scipy.stats import norm
 
+from kd_analysis.names import labels
 from kd_analysis.scores import ZEROSHOT, Score
 from kd_analysis.stats import items_and_seeds
 from kd_analysis.study import ALONE, STUDENT, TEACHER, Entry, Study, cells
@@ -58,15 +60,17 @@ class Row:
 def rows(study: Study, level: float) -> list[Row]:
     """Teachers (the better first), their students in the same order, students without a teacher, then blind VLMs."""
     zero, vlms, blind = (cells(e) for e in (study.zeroshot, study.vlms, study.blind))
+    told = labels(e.encoder for e in (*study.zeroshot, *study.vlms, *study.blind))
+    of_encoder = Counter(_encoder(some[0]) for some in vlms.values())
     found = []
-    used = set()
     for entries in zero.values():
-        partners = [(key, other) for key, other in vlms.items() if _encoder(other[0]) == _encoder(entries[0])]
-        used |= {key for key, _ in partners}
-        for _, other in partners or [((), [])]:
-            found.append(_row(entries, other, level, several=len(partners) > 1))
-    found += [_row([], other, level, several=False) for key, other in vlms.items() if key not in used]
-    found += [_row([], other, level, several=len(blind) > 1) for other in blind.values()]
+        partners = [other for other in vlms.values() if _encoder(other[0]) == _encoder(entries[0])]
+        found += [_row(told, entries, other, level, several=len(partners) > 1) for other in partners or [[]]]
+    scored = {_encoder(entries[0]) for entries in zero.values()}
+    for other in vlms.values():
+        if (encoder := _encoder(other[0])) not in scored:
+            found.append(_row(told, [], other, level, several=of_encoder[encoder] > 1))
+    found += [_row(told, [], other, level, several=len(blind) > 1) for other in blind.values()]
     place = {teacher: i for i, teacher in enumerate(study.teachers)}
     return sorted(found, key=lambda r: (ROLES.get(r.role, 3 + (r.role == BLIND)), place.get(r.teacher, 99), r.label))
 
@@ -75,10 +79,10 @@ def _encoder(entry: Entry) -> tuple[str, ...]:
     return entry.cell[:4]
 
 
-def _row(zero: Sequence[Entry], vlms: Sequence[Entry], level: float, *, several: bool) -> Row:
+def _row(told: Mapping[str, str], zero: Sequence[Entry], vlms: Sequence[Entry], level: float, *, several: bool) -> Row:
     first = (*zero, *vlms)[0]
     is_blind = first.scored.blind
-    label = first.encoder.label if first.role in ROLES else first.scored.ref.name
+    label = told[first.encoder.full] if first.role in ROLES else first.scored.ref.name
     if several and vlms:
         label += f" ({vlms[0].variant})"
     tasks = in_order(set(vlms[0].suite)) if vlms else []

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import norm
 
+from kd_analysis.names import labels
 from kd_analysis.ranks import RankCorrelation, concordance, kendall, spearman
 from kd_analysis.similarity import ALONE as WITHOUT
 from kd_analysis.similarity import OTHER, OWN, SEEDS, UNTRAINED, Record, mean_over_tasks
@@ -94,6 +95,7 @@ def alike(records: Sequence[Record], level: float) -> list[Alike]:
 def cka_points(study: Study, found: Sequence[Alike], level: float) -> list[dict[str, Any]]:
     """Similarity beside score for each student that has both."""
     by_name = {a.student: a for a in found if not math.isnan(a.own)}
+    told = labels(e.encoder for entries in study.measures.values() for e in entries)
     points = []
     for measure, entries in study.measures.items():
         for entry in entries:
@@ -102,7 +104,7 @@ def cka_points(study: Study, found: Sequence[Alike], level: float) -> list[dict[
                 points.append(
                     {
                         "measure": measure,
-                        "label": entry.encoder.label,
+                        "label": told[entry.encoder.full],
                         "teacher": entry.encoder.family,
                         "arch": entry.encoder.arch,
                         "cka": a.own,

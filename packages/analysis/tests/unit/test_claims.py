@@ -133,6 +133,15 @@ def test_rows_take_seeds_together_and_show_their_spread(seeded):
     assert all(r.zeroshot.sd > 0 for r in found if r.role != "teacher")
 
 
+def test_students_of_several_recipes_have_rows_of_different_names(inputs, write_zeroshot):
+    write_zeroshot(
+        inputs / "zeroshot", dict.fromkeys(["student-vit--large--sound", "student-vit--large--sound-s1"], 0.2)
+    )
+    found = [r.label for r in rows(study_of(inputs), 0.95)]
+    assert len(set(found)) == len(found)
+    assert {"vit, clip-kd, from large", "vit, sound, from large", "vit, from small"} <= set(found)
+
+
 def test_rows_join_an_encoder_with_its_vlm_and_put_the_blind_one_last(inputs):
     found = rows(study_of(inputs), 0.95)
     assert [r.role for r in found] == ["teacher", "teacher", "student", "student", "no teacher", "blind"]

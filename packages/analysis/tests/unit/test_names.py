@@ -1,5 +1,5 @@
 import pytest
-from kd_analysis.names import encoder_of, parse
+from kd_analysis.names import encoder_of, labels, parse
 
 
 def test_a_student_tells_architecture_teacher_recipe_and_seed():
@@ -52,3 +52,13 @@ def test_two_encoders_written_alike_are_an_error():
     known = ["student-a-b--c--r", "student-a--b-c--r"]
     with pytest.raises(ValueError, match=r"analysis\.encoders"):
         encoder_of(parse("vlm-student-a-b-c-r--lm--llava"), known, {})
+
+
+def test_a_label_has_the_recipe_where_students_of_two_would_look_alike():
+    names = ["student-vit--large--clip-kd", "student-vit--large--mse", "student-vit--small--mse-s1", "teacher-large"]
+    assert list(labels(map(parse, names)).values()) == [
+        "vit, clip-kd, from large",
+        "vit, mse, from large",
+        "vit, from small",
+        "teacher large",
+    ]
