@@ -1,4 +1,6 @@
-"""`make plan STUDY=paper`: which data and cells of a study are there, and what the other cells cost. Touches no data.
+"""`make plan STUDY=paper`: which data, models and cells of a study are there, and what the other cells cost.
+
+It touches no data and asks no server.
 
 GPU hours are operations over (peak x share used). A distilled pair costs the student's step and, where its teacher runs
 live, the teacher's forward pass. A conversation of T tokens costs the tower's forward pass, 4 N T operations for a
@@ -18,6 +20,7 @@ from ruamel.yaml import YAML
 from pipeline.data.manifest import read_manifest
 from pipeline.data.spec import DataFile, read_spec
 from pipeline.data.state import size_of, state_of
+from pipeline.downloads import Asset, assets
 
 ROOT = Path(__file__).resolve().parent.parent
 WEIGHT = 4  # bytes
@@ -137,9 +140,15 @@ def hours(cell: Planned, tflops: float) -> float:
     return cell.operations / (tflops * 1e12 * cell.share) / 3600
 
 
+def console() -> Any:
+    """Where the tables stand: as wide as the terminal; in a file or pipe, wide enough for the longest name."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 120)
+
+
 def show(cells: list[Planned], gpu: Any) -> None:
     """A line a cell, then the sums."""
-    from rich.console import Console
     from rich.table import Table
 
     table = Table("", box=None)
@@ -149,7 +158,7 @@ def show(cells: list[Planned], gpu: Any) -> None:
     for cell in cells:
         state = "done" if cell.done else "to run"
         table.add_row(state, cell.name, f"{hours(cell, gpu['tflops']):,.1f}", f"{cell.size / 1e9:.2f}")
-    Console().print(table)
+    console().print(table)
     for kind in dict.fromkeys(cell.kind for cell in cells):
         left = [cell for cell in cells if cell.kind == kind and not cell.done]
         total = sum(hours(cell, gpu["tflops"]) for cell in left)
@@ -160,7 +169,6 @@ def show(cells: list[Planned], gpu: Any) -> None:
 
 def show_data(spec: DataFile) -> None:
     """A line a data set, from its manifest alone, then what brings the others."""
-    from rich.console import Console
     from rich.table import Table
 
     table = Table("data", box=None)
@@ -171,9 +179,23 @@ def show_data(spec: DataFile) -> None:
     for name, dataset in spec.datasets.items():
         manifest = read_manifest(spec.manifest(name))
         table.add_row(states[name], name, size_of(dataset, manifest), dataset.needed_for)
-    Console().print(table)
+    console().print(table)
     verified = sum(state == "verified" for state in states.values())
     print(f"{verified} of {len(states)} data sets verified; python -m pipeline.data list, check, fetch\n")
+
+
+def show_models(found: list[Asset]) -> None:
+    """A line a model that comes from elsewhere, then what brings those that are not there."""
+    from rich.table import Table
+
+    table = Table("model", box=None)
+    table.add_column("", no_wrap=True)
+    table.add_column("needed for", overflow="fold")
+    for asset in found:
+        table.add_row(asset.state, asset.name, asset.needed_for)
+    console().print(table)
+    there = sum(asset.state == "there" for asset in found)
+    print(f"{there} of {len(found)} models there; stages fetch the others with a network, once, into HF_HOME\n")
 
 
 def main() -> int:
@@ -193,6 +215,7 @@ def main() -> int:
         return 2
     if (data := study / "data.yaml").is_file():
         show_data(read_spec(data))
+    show_models(assets(map(read, sorted(study.rglob("params.yaml"))), ROOT / "models"))
     show(cells, read(study / "costs.yaml")["gpu"])
     return 0
 

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from pipeline import plan
+from pipeline.downloads import assets, in_cache
 from pipeline.pages import cell_of, paper_rows
+from pipeline.rehearsal.hub import put
 
 ROOT = Path(__file__).resolve().parents[1]
 STUDY = ROOT / "studies" / "paper"
@@ -109,3 +111,36 @@ def test_the_swaps_that_the_paper_has_are_refused():
     assert "its name says the encoder teacher-clip-l14" in plan.problems({"vlm": {"cells": {name: other}}})[0]
     assert "recipe" in plan.problems({"vlm": {"cells": {name: cell | {"recipe": "bunny-paper"}}}})[0]
     assert plan.problems(PARAMS) == plan.problems(BUNNY) == []
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """An empty cache of the hub's, in the place of this machine's; its home."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    return tmp_path
+
+
+def test_everything_that_comes_from_elsewhere_and_is_not_there_is_listed_at_once(hub, tmp_path):
+    found = {asset.name: asset for asset in assets([PARAMS, BUNNY], tmp_path)}
+    assert len(found) == 5 + 2 + 1
+    assert found["Qwen/Qwen2-0.5B"].needed_for == "language model of 66 VLMs"
+    assert {name: asset.state for name, asset in found.items() if asset.state != "to fetch"} == {
+        "student-vit-t-16--clip-b16--released": "by hand"
+    }
+
+
+def test_a_model_that_was_fetched_or_taken_is_there(hub, tmp_path):
+    (tmp_path / "paper" / "teachers" / "teacher-clip-l14").mkdir(parents=True)
+    (tmp_path / "adopted" / "student-vit-t-16--clip-b16--released").mkdir(parents=True)
+    there = [asset.name for asset in assets([PARAMS, BUNNY], tmp_path) if asset.state == "there"]
+    assert there == ["timm/vit_large_patch14_clip_224.openai", "student-vit-t-16--clip-b16--released"]
+
+
+def test_the_hubs_own_cache_is_looked_into(hub):
+    assert not in_cache("owner/model")
+    put(hub, "owner/model", lambda folder: (folder / "config.json").write_text("{}"))
+    assert in_cache("owner/model")
+    assert in_cache("owner/model@main")
+    assert not in_cache("owner/model@other")
