@@ -9,7 +9,7 @@ from kd_analysis.claims import Resampling
 from kd_analysis.cli import app
 from kd_analysis.findings import Settings, find, read_inputs
 from kd_analysis.report import report
-from kd_analysis.words import MINUS, number, p_value, signed
+from kd_analysis.words import number, signed
 from typer.testing import CliRunner
 
 HOW = Resampling(seed=0, n_bootstrap=300, level=0.95)
@@ -220,18 +220,6 @@ def test_names_cannot_write_html_or_break_a_table(inputs, write_zeroshot):
     assert "<img" not in (out / "report.html").read_text()
     assert "&lt;img src=1&gt;|y" in (out / "report.html").read_text()
     assert "x&lt;img src=1>\\|y" in (out / "report.md").read_text()
-
-
-@pytest.mark.parametrize(
-    ("value", "text"), [(1.25, "1.2"), (-3.0, f"{MINUS}3.0"), (-0.01, "0.0"), (None, "--"), (float("nan"), "--")]
-)
-def test_numbers_are_set_for_reading(value, text):
-    assert number(value) == text
-
-
-def test_signs_and_small_p_are_set_for_reading():
-    assert (signed(2.0), signed(-2.0)) == ("+2.0", f"{MINUS}2.0")
-    assert (p_value(0.0004), p_value(0.04), p_value(None)) == ("< .001", ".040", "--")
 
 
 def test_the_command_writes_the_page_and_says_the_answer(inputs, params_file):

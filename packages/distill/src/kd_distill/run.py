@@ -14,7 +14,8 @@ from kd_distill import models
 from kd_distill.active import ActivePairs, Selection
 from kd_distill.batch import Stream
 from kd_distill.cache import MANIFEST
-from kd_distill.config import Cell, Data, Recipe
+from kd_distill.cells import Cell
+from kd_distill.config import Data, Recipe
 from kd_distill.distributed import TIMEOUT, Ranks, joined
 from kd_distill.formats import open_pairs
 from kd_distill.freeze import freeze

@@ -11,8 +11,9 @@ from typing import Any, Self
 from torch import nn
 
 from kd_distill import models
+from kd_distill.cells import Cell
 from kd_distill.checkpoint import Checkpoints, require_room
-from kd_distill.config import Cell, Data, Recipe
+from kd_distill.config import Data, Recipe
 from kd_distill.distributed import Ranks
 from kd_distill.durable import whole_folder
 from kd_distill.heads import Heads, save_heads

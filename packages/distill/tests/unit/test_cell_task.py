@@ -4,7 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 from kd_distill import run
-from kd_distill.config import Cell, Recipe
+from kd_distill.cells import Cell
+from kd_distill.config import Recipe
 from kd_distill.task import DistillationTask
 
 from ..reference.tiny import ARCHITECTURE, TEACHERS

@@ -1,7 +1,8 @@
 from pathlib import Path
 
 import pytest
-from kd_distill.config import Cell, DistillParams, Recipe
+from kd_distill.cells import Cell
+from kd_distill.config import DistillParams, Recipe
 from kd_distill.params import ParamsError, load_section
 
 GOOD = """\
