@@ -59,6 +59,16 @@ def dependencies(repo: Any, file: str) -> dict[str, set[str]]:
     return {stage.addressing: {below.addressing for below in graph.successors(stage)} for stage in in_order}
 
 
+def out_of_date(repo: Any, stages: Container[str]) -> set[str]:
+    """Those of these stages that have to run by their own dependencies, parameters and outputs.
+
+    `repo.status` says the same of targets, but reads all that DVC has recorded anew for each of them.
+    """
+    with repo.lock:
+        some = [stage for stage in repo.index.stages if stage.addressing in stages]
+        return {stage.addressing for stage in some if stage.status(check_updates=True)}
+
+
 @dataclass(frozen=True)
 class Paths:
     """What a stage reads and writes."""
@@ -145,10 +155,8 @@ def reproduce_by(
         needs = dependencies(repo, file)
         paths = paths_of(repo, needs)
         stale = with_all_after({stage for stage in needs if begun(stage)}, needs)
-        if asked := sorted(needs.keys() - stale):  # of the others DVC cannot say anything while they are written
-            stale |= set(
-                when_free(lambda: repo.status(targets=asked))
-            )  # by their own dependencies, parameters and outputs
+        if asked := needs.keys() - stale:  # of the others DVC cannot say anything while they are written
+            stale |= when_free(lambda: out_of_date(repo, asked))
 
     ends = list[Finished]()
     note = logs.parent / "missing.json"
