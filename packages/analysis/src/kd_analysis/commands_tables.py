@@ -139,10 +139,11 @@ def tell(question: Question) -> None:
 
 
 def figures(source: Source, params: AnalysisParams, out: Path) -> list[Path]:
-    """Figures 2 and 3a to 3d, as far as the results fill them."""
+    """Figures 2 and 3a to 3d, as far as the results fill them; the folder is made where they fill none, too."""
     from kd_analysis.plots import all_plots
     from kd_analysis.plots import write as write_plot
 
+    out.mkdir(parents=True, exist_ok=True)
     plots = all_plots(Grid(source.results), params.level)
     paths = [path for plot in plots for path in write_plot(plot, out)]
     drawn = {p.name for p in plots}

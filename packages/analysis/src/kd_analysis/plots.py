@@ -198,7 +198,8 @@ def _drawer(
             axes.set_ylabel(label)
         lines[-1].set_xlabel("epoch")
         lines[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
-        lines[0].legend(loc="best")
+        handles, teachers = lines[0].get_legend_handles_labels()
+        figure.legend(handles, teachers, loc="outside upper center", ncols=min(4, len(teachers)))
 
     return draw
 

@@ -62,6 +62,14 @@ def test_figures_and_statistics_of_the_paper(tmp_path):
     assert "### Do better teachers make better students?" in told.output
 
 
+def test_results_that_fill_no_figure_leave_an_empty_folder(tmp_path):
+    (tmp_path / "r.csv").write_text("teacher,student,task,metric,value\nl,,gqa,score,1\n")
+    found = call("figures", "--source", tmp_path / "r.csv", "--out", tmp_path / "out")
+    assert found.exit_code == 0, found.output
+    assert "wrote 0 figures" in found.output
+    assert list((tmp_path / "out").iterdir()) == []  # a stage of DVC promises the folder
+
+
 def test_wrong_sources_and_parameters_are_refused(tmp_path, params_file):
     assert call("tables", "--source", tmp_path / "none.csv").exit_code == 2
     assert "pass --params" in call("stats", "--source", "paper", "--set", "level=0.9").output
