@@ -74,7 +74,8 @@ def forest(claims: Sequence[Claim], unit: str = "points") -> Figure:
         axes.axvline(0, color=MUTED, linewidth=1)
         axes.set_yticks(range(len(claims)), [f"{c.measure}: {c.better.split(', from ')[0]}" for c in claims])
         axes.set_ylim(len(claims) - 0.5, -0.7)
-        axes.set_xlabel(f"student of the better teacher minus student of the other, {unit}")
+        what = f"student of the better teacher minus student of the other, {unit}"
+        figure.supxlabel(what, fontsize=mpl.rcParams["axes.labelsize"])  # wider than the axes where labels are long
         axes.grid(axis="x")
         _bare(axes)
         return figure
