@@ -33,10 +33,10 @@ demo: setup ## run the study on the embedded world and say where to look
 	@$(BIN)/python -m pipeline.demo $(if $(JOBS),--jobs $(JOBS))
 
 test: setup ## all tests, the whole pipeline at its smallest sizes among them
-	@$(BIN)/python -m pytest -q -n 2 --dist loadgroup
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadgroup
 
 faults: setup ## the long tests of faults: hundreds of kills, disks that fill up, servers that hang
-	@$(BIN)/python -m pytest -q -m faults packages tests
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m faults packages tests
 
 hosts: setup ## two hosts in network namespaces, stages as jobs; Slurm itself where it is installed
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -r requirements-slurm.txt
