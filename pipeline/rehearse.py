@@ -86,10 +86,8 @@ def lay_out(study: str, work: Path, params: Mapping[str, Any]) -> None:
     """The copy of a study with its small parameters, and commands that know the small towers."""
     for folder in COPIED:
         mirror(ROOT / folder, work / folder, prune=True)
-    for folder in {home_of(study), study}:
-        mirror(
-            ROOT / "studies" / folder, work / "studies" / folder, prune=False
-        )  # stages write manifests of data there
+    for folder in {home_of(study), study}:  # not pruned: stages write manifests of data there
+        mirror(ROOT / "studies" / folder, work / "studies" / folder, prune=False)
     for name, content in params.items():
         if name.endswith(".yaml"):
             YAML(typ="rt").dump(content, work / "studies" / study / name)
