@@ -2,8 +2,8 @@
 
     python -m pipeline.wheels [--only distill --only vlm] [--python 3.11 --python 3.12] [--keep]
 
-The tests are copied out of the repository, with `contract/`, which they read, and pytest's settings; no source lies
-beside them, so that what is tested is the wheel. A wheel must also hold each file of its source and no other.
+The tests are copied out of the repository, with `contract/` and `params.yaml`, which they read, and pytest's settings;
+no source lies beside them, so that what is tested is the wheel. A wheel must also hold each file of its source and no other.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -26,6 +27,7 @@ EXTRAS = {  # what the tests of a package need of its own extras
     "analysis": "[features,vlm,mlflow]",
 }
 TOOLS = ("pytest", "pytest-xdist", "hypothesis")
+COMPARED = {"distill": ("transformers",)}  # what tests compare a package with, and it does without
 PYTHONS = ("3.11", "3.12")
 LAST_LINE = re.compile(r"\d+ (?:passed|failed|error).* in [\d.]+")
 
@@ -56,13 +58,13 @@ def differences(wheel: Path, source: Path) -> list[str]:
     return [f"{name} is not in the wheel" for name in missing] + [f"{name} is not in the source" for name in strange]
 
 
-def environment(folder: Path, python: Path, wheel: str) -> Path:
-    """The interpreter of a fresh environment in `folder` with the wheel, its extras and pytest."""
+def environment(folder: Path, python: Path, wheel: str, compared: Sequence[str]) -> Path:
+    """The interpreter of a fresh environment in `folder` with the wheel, its extras, pytest and `compared`."""
     shutil.rmtree(folder, ignore_errors=True)
     run([UV, "venv", "--quiet", "--python", python, folder])
     interpreter = folder / "bin" / "python"
     command = [UV, "pip", "install", "--quiet", "--compile-bytecode", "-c", ROOT / "constraints.txt"]
-    run([*command, "--python", interpreter, wheel, *TOOLS])
+    run([*command, "--python", interpreter, wheel, *TOOLS, *compared])
     return interpreter
 
 
@@ -73,7 +75,8 @@ def tested(package: str, interpreter: Path, jobs: int) -> subprocess.CompletedPr
         clean = shutil.ignore_patterns("__pycache__", ".hypothesis")
         shutil.copytree(ROOT / "packages" / package / "tests", tree / "packages" / package / "tests", ignore=clean)
         shutil.copytree(ROOT / "contract", tree / "contract", ignore=clean)
-        shutil.copy(ROOT / "pyproject.toml", tree)
+        for file in ("pyproject.toml", "params.yaml"):
+            shutil.copy(ROOT / file, tree)
         where = f"import kd_{package} as k, sys; sys.exit(not k.__file__.startswith(sys.prefix))"
         run([interpreter, "-c", where], cwd=tree)
         command = [interpreter, "-m", "pytest", "-q", "-n", str(jobs), "--dist", "loadgroup", "-rs"]
@@ -111,7 +114,7 @@ def one(package: str, version: str, options: argparse.Namespace) -> bool:
         return False
     start = time.monotonic()
     folder = ROOT / "build" / "wheels" / f"{package}-{version}"
-    interpreter = environment(folder, python, f"{wheel}{EXTRAS[package]}")
+    interpreter = environment(folder, python, f"{wheel}{EXTRAS[package]}", COMPARED.get(package, ()))
     installed = time.monotonic() - start
     done = tested(package, interpreter, options.jobs)
     found = LAST_LINE.findall(done.stdout)
