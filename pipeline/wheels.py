@@ -3,7 +3,8 @@
     python -m pipeline.wheels [--only distill --only vlm] [--python 3.11 --python 3.12] [--keep]
 
 The tests are copied out of the repository, with `contract/` and `params.yaml`, which they read, and pytest's settings;
-no source lies beside them, so that what is tested is the wheel. A wheel must also hold each file of its source and no other.
+no source lies beside them, so that what is tested is the wheel. A wheel must also hold each file of its source and no
+other.
 """
 
 import argparse
