@@ -20,12 +20,18 @@ WORDS = {
 LOG_LINES = 20
 
 
+def console(*, stderr: bool = False) -> Console:
+    """As wide as the terminal; in a file or a pipe, wide enough for the longest names."""
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(stderr=stderr, width=None if stream.isatty() else 120)
+
+
 class TerminalBoard:
     """Finished stages scroll by as lines; those that run are redrawn below with their time (on a terminal)."""
 
-    def __init__(self, root: Path, console: Console | None = None) -> None:
+    def __init__(self, root: Path, shown_on: Console | None = None) -> None:
         self.root = root
-        self.console = console or Console(stderr=True, width=None if sys.stderr.isatty() else 120)
+        self.console = shown_on or console(stderr=True)
         self.running: dict[str, float] = {}
         self.live = Live(console=self.console, get_renderable=self._table, refresh_per_second=4, transient=True)
 

@@ -140,16 +140,11 @@ def hours(cell: Planned, tflops: float) -> float:
     return cell.operations / (tflops * 1e12 * cell.share) / 3600
 
 
-def console() -> Any:
-    """Where the tables stand: as wide as the terminal; in a file or pipe, wide enough for the longest name."""
-    from rich.console import Console
-
-    return Console(width=None if sys.stdout.isatty() else 120)
-
-
 def show(cells: list[Planned], gpu: Any) -> None:
     """A line a cell, then the sums."""
     from rich.table import Table
+
+    from pipeline.board import console
 
     table = Table("", box=None)
     table.add_column("cell", overflow="fold")
@@ -171,6 +166,8 @@ def show_data(spec: DataFile) -> None:
     """A line a data set, from its manifest alone, then what brings the others."""
     from rich.table import Table
 
+    from pipeline.board import console
+
     table = Table("data", box=None)
     table.add_column("", no_wrap=True)
     table.add_column("GB", justify="right")
@@ -187,6 +184,8 @@ def show_data(spec: DataFile) -> None:
 def show_models(found: list[Asset]) -> None:
     """A line a model that comes from elsewhere, then what brings those that are not there."""
     from rich.table import Table
+
+    from pipeline.board import console
 
     table = Table("model", box=None)
     table.add_column("", no_wrap=True)

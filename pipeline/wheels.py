@@ -82,10 +82,7 @@ def tested(package: str, interpreter: Path, jobs: int) -> subprocess.CompletedPr
         run([interpreter, "-c", where], cwd=tree)
         command = [interpreter, "-m", "pytest", "-q", "-n", str(jobs), "--dist", "loadgroup", "-rs"]
         real = os.environ.get("KD_REAL_DATA", str(ROOT.parent / "shared" / "data"))
-        more = {
-            "KD_REAL_DATA": real,
-            "OMP_NUM_THREADS": "1",
-        }  # processes share the cores, not threads: as in `make test`
+        more = {"KD_REAL_DATA": real, "OMP_NUM_THREADS": "1"}  # one thread a process, as in `make test`
         return run([*command, f"packages/{package}/tests"], cwd=tree, check=False, more=more)
 
 

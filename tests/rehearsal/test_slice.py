@@ -1,6 +1,5 @@
 """A slice of the paper's grid, rehearsed: a student of each family, a VLM of each recipe; one cell fails."""
 
-import csv
 import json
 import os
 import subprocess
@@ -8,6 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from tests.rehearsal.tables import rows
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).parent
@@ -20,10 +21,6 @@ def rehearse(work: Path, *overlays: str) -> subprocess.CompletedProcess[str]:
     command += [part for name in overlays for part in ("--overlay", str(HERE / name))]
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_TRACKING", "DVC_"))}
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-
-
-def rows(file: Path) -> list[dict[str, str]]:
-    return list(csv.DictReader(file.open()))
 
 
 @pytest.fixture(scope="module")

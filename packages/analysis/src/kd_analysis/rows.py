@@ -1,7 +1,6 @@
 """The rows of the score tables: one a cell of the study, seeds taken together."""
 
 import math
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -61,15 +60,14 @@ def rows(study: Study, level: float) -> list[Row]:
     """Teachers (the better first), their students in the same order, students without a teacher, then blind VLMs."""
     zero, vlms, blind = (cells(e) for e in (study.zeroshot, study.vlms, study.blind))
     told = labels(e.encoder for e in (*study.zeroshot, *study.vlms, *study.blind))
-    of_encoder = Counter(_encoder(some[0]) for some in vlms.values())
+    classified = {_encoder(entries[0]): entries for entries in zero.values()}
+    built_on: dict[tuple[str, ...], list[list[Entry]]] = {}
+    for entries in vlms.values():
+        built_on.setdefault(_encoder(entries[0]), []).append(entries)
     found = []
-    for entries in zero.values():
-        partners = [other for other in vlms.values() if _encoder(other[0]) == _encoder(entries[0])]
-        found += [_row(told, entries, other, level, several=len(partners) > 1) for other in partners or [[]]]
-    scored = {_encoder(entries[0]) for entries in zero.values()}
-    for other in vlms.values():
-        if (encoder := _encoder(other[0])) not in scored:
-            found.append(_row(told, [], other, level, several=of_encoder[encoder] > 1))
+    for encoder in classified | built_on:
+        own, partners = classified.get(encoder, []), built_on.get(encoder, [])
+        found += [_row(told, own, other, level, several=len(partners) > 1) for other in partners or [[]]]
     found += [_row(told, [], other, level, several=len(blind) > 1) for other in blind.values()]
     place = {teacher: i for i, teacher in enumerate(study.teachers)}
     return sorted(found, key=lambda r: (ROLES.get(r.role, 3 + (r.role == BLIND)), place.get(r.teacher, 99), r.label))

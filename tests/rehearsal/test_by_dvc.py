@@ -1,6 +1,5 @@
 """Slices of the studies as `dvc repro` runs them: the paper's in `make test`, the sound study's in `make faults`."""
 
-import csv
 import json
 import subprocess
 import sys
@@ -9,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.rehearse import laid_out
+from tests.rehearsal.tables import rows
 
 HERE = Path(__file__).parent
 pytestmark = [pytest.mark.pipeline, pytest.mark.xdist_group("rehearsal")]
@@ -21,10 +21,6 @@ def reproduced(study: str, work: Path, overlay: str) -> Path:
         done = subprocess.run(command, cwd=work, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
     return work / "out" / study
-
-
-def rows(file: Path) -> list[dict[str, str]]:
-    return list(csv.DictReader(file.open()))
 
 
 def test_a_slice_of_the_papers_grid_goes_from_the_hub_to_the_tables(tmp_path):
