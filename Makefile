@@ -32,8 +32,8 @@ $(STAMP): $(SOURCES)
 demo: setup ## run the study on the embedded world and say where to look
 	@$(BIN)/python -m pipeline.demo $(if $(JOBS),--jobs $(JOBS))
 
-test: setup ## all tests, the whole pipeline at its smallest sizes among them
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadgroup
+test: setup ## all tests, the whole pipeline at its smallest sizes among them; one that hangs fails after 15 minutes
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadgroup --timeout 900
 
 faults: setup ## the long tests of faults: hundreds of kills, disks that fill up, servers that hang
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m faults packages tests

@@ -2,7 +2,7 @@ import pytest
 from kd_distill import shipping
 from kd_distill.shipping import Shipper
 
-from .journals import forget
+from packages.distill.tests.faults.journals import forget
 
 
 @pytest.fixture

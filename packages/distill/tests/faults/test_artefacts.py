@@ -14,7 +14,7 @@ from kd_distill.checkpoint import MANIFEST, STATE, Checkpoints
 from kd_distill.tracking import IntegrityError
 from safetensors.torch import load_file, save_file
 
-from .life import ARCHITECTURE
+from packages.distill.tests.faults.life import ARCHITECTURE
 
 
 class Payload:

@@ -9,7 +9,7 @@ import pytest
 from kd_distill.building import build
 from kd_distill.cache import MANIFEST, Block, CacheInfo, TeacherCache
 
-from .life import forked, killed
+from packages.distill.tests.faults.life import forked, killed
 
 pytestmark = pytest.mark.faults
 KILLS = 50

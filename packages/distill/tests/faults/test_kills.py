@@ -9,7 +9,18 @@ import pytest
 import torch
 from kd_distill.checkpoint import PART, Checkpoints
 
-from .life import BATCH, PAIRS, STEPS, Life, forked, killed, live_through, live_twice, pairs_of, write_pairs
+from packages.distill.tests.faults.life import (
+    BATCH,
+    PAIRS,
+    STEPS,
+    Life,
+    forked,
+    killed,
+    live_through,
+    live_twice,
+    pairs_of,
+    write_pairs,
+)
 
 
 @pytest.fixture(scope="module")

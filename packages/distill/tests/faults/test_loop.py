@@ -14,7 +14,7 @@ from kd_distill.signals import Stopped
 from kd_distill.state import parameters_hash
 from kd_distill.train import NonFiniteError, train
 
-from .life import STEPS, pairs_of, plan_of, state_of, task_of, write_pairs
+from packages.distill.tests.faults.life import STEPS, pairs_of, plan_of, state_of, task_of, write_pairs
 
 
 @pytest.fixture(scope="module")

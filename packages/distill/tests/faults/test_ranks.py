@@ -20,9 +20,10 @@ from kd_distill.state import parameters_hash
 from kd_distill.tracking import IntegrityError
 from kd_distill.train import NonFiniteError, train
 
-from .life import STEPS, forked, killed, pairs_of, plan_of, state_of, task_of, write_pairs
+from packages.distill.tests.faults.life import STEPS, forked, killed, pairs_of, plan_of, state_of, task_of, write_pairs
 
-HERE = Path(__file__).parent
+ROOT = Path(__file__).parents[4]
+WORKER = "packages.distill.tests.faults.torchrun_worker"
 
 
 @pytest.fixture(scope="module")
@@ -211,12 +212,12 @@ def test_torchrun_restarts_after_kills_at_four_points_and_ends_with_the_same_wei
         folder = tmp_path / name
         folder.mkdir()
         command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--max-restarts=4"]
-        command += ["--monitor-interval=0.1", f"--master-port={free_port()}", "-m", "tests.faults.torchrun_worker"]
+        command += ["--monitor-interval=0.1", f"--master-port={free_port()}", "-m", WORKER]
         begin = time.monotonic()
         done = subprocess.run(
             [*command, str(tmp_path / "pairs"), str(folder), kills],
             env=os.environ | environment,
-            cwd=HERE.parents[1],
+            cwd=ROOT,  # where WORKER is found
             capture_output=True,
             text=True,
             timeout=400,

@@ -10,7 +10,7 @@ from kd_distill import shipping, tracking
 from kd_distill.journal import read_journal
 from kd_distill.shipping import Shipper, send
 
-from .journals import append, assert_arrived, journal_at
+from packages.distill.tests.faults.journals import append, assert_arrived, journal_at
 
 pytestmark = pytest.mark.usefixtures("fresh")
 

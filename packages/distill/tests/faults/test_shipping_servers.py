@@ -12,8 +12,8 @@ import pytest
 from kd_distill import tracking
 from kd_distill.shipping import send
 
-from .journals import assert_arrived, forget, journal_at
-from .relay import Relay
+from packages.distill.tests.faults.journals import assert_arrived, forget, journal_at
+from packages.distill.tests.faults.relay import Relay
 
 pytestmark = [pytest.mark.usefixtures("fresh"), pytest.mark.faults]
 

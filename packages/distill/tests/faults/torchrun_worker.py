@@ -1,4 +1,4 @@
-"""One rank under torchrun: `torchrun ... -m tests.faults.torchrun_worker PAIRS FOLDER KILLS`, KILLS as RANK:STEP,..."""
+"""One rank under torchrun, as a module: its arguments are PAIRS FOLDER KILLS, KILLS as RANK:STEP,..."""
 
 import os
 import signal
@@ -7,8 +7,8 @@ from pathlib import Path
 
 from kd_distill.distributed import joined
 
-from .life import pairs_of
-from .test_ranks import train_on
+from packages.distill.tests.faults.life import pairs_of
+from packages.distill.tests.faults.test_ranks import train_on
 
 if __name__ == "__main__":
     pairs, folder = pairs_of(Path(sys.argv[1])), Path(sys.argv[2])

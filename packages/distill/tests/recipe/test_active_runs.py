@@ -13,8 +13,8 @@ from kd_distill.online import Teachers
 from kd_distill.run import _task
 from kd_distill.teaching import make_cache
 
-from .conftest import ARCHITECTURE
-from .test_teaching import STUDENT, pairs_for, quiet, section, train_student
+from packages.distill.tests.recipe.conftest import ARCHITECTURE
+from packages.distill.tests.recipe.test_teaching import STUDENT, pairs_for, quiet, section, train_student
 
 pytestmark = pytest.mark.recipe
 

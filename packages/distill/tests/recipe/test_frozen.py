@@ -3,8 +3,8 @@
 import pytest
 from safetensors.torch import load_file
 
-from . import test_runs as runs
-from .test_runs import cached, teacher  # noqa: F401  fixtures
+from packages.distill.tests.recipe import test_runs as runs
+from packages.distill.tests.recipe.test_runs import cached, teacher  # noqa: F401  fixtures
 
 pytestmark = pytest.mark.recipe
 STUDENT = "student-vit--wide--clip-kd"

@@ -11,9 +11,9 @@ from kd_distill import models, tracking
 from kd_distill.journal import read_journal, register
 from PIL import Image
 
-from .conftest import COLOURS
-from .test_runs import STUDENT, TEACHER, section, train_one
-from .test_training import run, values_of, weights
+from packages.distill.tests.recipe.conftest import COLOURS
+from packages.distill.tests.recipe.test_runs import STUDENT, TEACHER, section, train_one
+from packages.distill.tests.recipe.test_training import run, values_of, weights
 
 pytestmark = pytest.mark.recipe
 

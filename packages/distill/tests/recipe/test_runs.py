@@ -15,7 +15,7 @@ from kd_distill.params import load_section
 from kd_distill.run import make_cache, train_cell
 from typer.testing import CliRunner
 
-from .conftest import write_shard
+from packages.distill.tests.recipe.conftest import write_shard
 
 pytestmark = pytest.mark.recipe
 TEACHER, STUDENT = "teacher-wide", "student-vit--wide--clip-kd"

@@ -20,8 +20,8 @@ from kd_distill.teaching import make_cache, verify_cache
 from kd_distill.tracking import IntegrityError, Model
 from typer.testing import CliRunner
 
-from ..unit import tiny
-from .conftest import ARCHITECTURE, folder_of, model_at
+from packages.distill.tests.recipe.conftest import ARCHITECTURE, folder_of, model_at
+from packages.distill.tests.unit import tiny
 
 pytestmark = pytest.mark.recipe
 CPU = torch.device("cpu")

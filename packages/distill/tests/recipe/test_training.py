@@ -16,7 +16,7 @@ from kd_distill.journal import read_journal
 from kd_distill.lock import LockHeldError, sole_writer
 from typer.testing import CliRunner
 
-from .test_runs import TEACHER
+from packages.distill.tests.recipe.test_runs import TEACHER
 
 pytestmark = pytest.mark.recipe
 SHORT = ["--set", "recipes.pretrain.steps=12", "--set", "recipes.pretrain.save_every_steps=4"]

@@ -11,8 +11,8 @@ from kd_distill.task import DistillationTask, loss_and_gradients
 from kd_distill.views import Preprocessing
 from torch import nn
 
-from .hash_inputs import embeddings, head, u
-from .tiny import Embeddings
+from packages.distill.tests.reference.hash_inputs import embeddings, head, u
+from packages.distill.tests.reference.tiny import Embeddings
 
 VECTORS = json.loads((Path(__file__).parent / "clipkd_losses.json").read_text())
 CASES, MOBILECLIP = VECTORS["cases"], VECTORS["mobileclip"]

@@ -9,7 +9,7 @@ import torch
 from kd_distill.losses import TERMS
 from kd_distill.task import loss_and_gradients
 
-from .tiny import CASES, TEACHERS, batch_of, gradients, task_of, weights_of
+from packages.distill.tests.reference.tiny import CASES, TEACHERS, batch_of, gradients, task_of, weights_of
 
 HERE = Path(__file__).parent
 # float64 has 16 digits; sums of a few thousand products in another order lose a few of them

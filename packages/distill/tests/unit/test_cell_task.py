@@ -8,7 +8,7 @@ from kd_distill.cells import Cell
 from kd_distill.config import Recipe
 from kd_distill.task import DistillationTask
 
-from ..reference.tiny import ARCHITECTURE, TEACHERS
+from packages.distill.tests.reference.tiny import ARCHITECTURE, TEACHERS
 
 CELL = Cell(kind="student", id="vit", architecture="demo-vit", recipe="any", teacher="teacher-wide", seed=4)
 

@@ -15,7 +15,7 @@ from kd_distill.decode import MAX_PIXELS, decode
 from kd_distill.ledger import BadSampleError, Cause
 from PIL import Image
 
-from .pictures import encoded, jpeg, picture
+from packages.distill.tests.unit.pictures import encoded, jpeg, picture
 
 
 def pixels(data: bytes) -> np.ndarray:

@@ -10,7 +10,7 @@ from kd_distill.teachers import TEACHERS
 from PIL import Image
 from typer.testing import CliRunner
 
-from . import tiny
+from packages.distill.tests.unit import tiny
 
 SMALL, LARGE = tiny.clip("clip-b16", layers=2), tiny.clip("clip-l14", layers=3)
 

@@ -12,7 +12,7 @@ from kd_distill.text import TOKENIZER_FILES
 from kd_distill.tracking import JOURNAL, digest
 from typer.testing import CliRunner
 
-from . import tiny
+from packages.distill.tests.unit import tiny
 
 
 @pytest.fixture

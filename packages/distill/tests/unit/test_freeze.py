@@ -5,7 +5,7 @@ import torch
 from kd_distill import models
 from kd_distill.freeze import freeze
 
-from . import tiny
+from packages.distill.tests.unit import tiny
 
 CLIP = {
     "embed_dim": 12,

@@ -5,7 +5,7 @@ import torch
 from kd_distill import models
 from kd_distill.schema import check_architecture
 
-from . import tiny
+from packages.distill.tests.unit import tiny
 
 VISION = {"image_size": 32, "layers": 1, "width": 16, "head_width": 8, "patch_size": 16}
 CONFIG = {"embed_dim": 8, "vision_cfg": VISION, "text_cfg": tiny.TEXT}

@@ -17,7 +17,7 @@ from kd_distill.shards import PairShards
 from kd_distill.sources import Mix
 from kd_distill.views import Preprocessing, crop_box
 
-from .pictures import jpeg, write_tar
+from packages.distill.tests.unit.pictures import jpeg, write_tar
 
 N = 23
 VIEW = Preprocessing(16, (0.5,) * 3, (0.5,) * 3)

@@ -18,9 +18,9 @@ from kd_distill.remote_shards import RemoteShards
 from kd_distill.shards import PairShards
 from kd_distill.tracking import IntegrityError
 
-from .files_server import served
-from .pictures import pairs, write_tar
-from .test_pairs import VIEW, tokenize
+from packages.distill.tests.unit.files_server import served
+from packages.distill.tests.unit.pictures import pairs, write_tar
+from packages.distill.tests.unit.test_pairs import VIEW, tokenize
 
 COUNT = itertools.count()
 SMALL = 4096  # bytes of a block: pictures go over their borders

@@ -11,7 +11,7 @@ from kd_distill.task import DistillationTask, loss_and_gradients
 from kd_distill.views import Preprocessing
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ..reference.tiny import Embeddings
+from packages.distill.tests.reference.tiny import Embeddings
 
 N, D, BLOCK = 96, 6, 8
 OF_LOGITS = [*sorted(name for name, term in TERMS.items() if term.anchors), "gd"]

@@ -8,7 +8,7 @@ import pytest
 from kd_distill.ledger import Cause, TooManyBadError
 from kd_distill.shards import PairShards
 
-from .pictures import jpeg, pairs, write_tar
+from packages.distill.tests.unit.pictures import jpeg, pairs, write_tar
 
 MEMBER = 1024  # bytes of a caption's header and block
 

@@ -10,7 +10,7 @@ from kd_distill.ledger import BadSampleError, Cause
 from kd_distill.tables import PairParquet, PairTable, inside
 from pyarrow import parquet
 
-from .pictures import jpeg
+from packages.distill.tests.unit.pictures import jpeg
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from kd_distill.optim import build_optimizer
 from kd_distill.task import DistillationTask, loss_and_gradients
 from safetensors.torch import load_file, save_file
 
-from ..reference.tiny import TEACHERS, batch_of, gradients, task_of, weights_of
+from packages.distill.tests.reference.tiny import TEACHERS, batch_of, gradients, task_of, weights_of
 
 LOGIT_SCALE = "student.logit_scale"
 
@@ -97,7 +97,7 @@ def test_gradients_are_multiplied_by_the_scalers_factor_and_values_are_not():
 def test_terms_are_float32_when_the_towers_run_in_bfloat16():
     from kd_distill.models import build, preprocessing_of
 
-    from ..reference.tiny import ARCHITECTURE
+    from packages.distill.tests.reference.tiny import ARCHITECTURE
 
     student = build(ARCHITECTURE, 0)
     task = DistillationTask(

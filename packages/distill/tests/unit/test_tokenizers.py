@@ -3,7 +3,7 @@ import torch
 from kd_distill import models
 from kd_distill.text import Tokenize
 
-from . import tiny
+from packages.distill.tests.unit import tiny
 
 CAPTIONS = ["A photo of a dog.", "Two_red  circles, LEFT of 'them'!", "the numbers " + "1 2 3 4 5 6 7 8 9 " * 9]
 

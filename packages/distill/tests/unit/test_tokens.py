@@ -12,7 +12,7 @@ from kd_distill.sources import Mix
 from kd_distill.tokens import batch_of, open_tokens
 from kd_distill.views import Preprocessing
 
-from .pictures import jpeg, pairs, write_tar
+from packages.distill.tests.unit.pictures import jpeg, pairs, write_tar
 
 CAPTIONS = ["a dog", "!", "! ! !", "a dog asleep on a red sofa " * 9, "ein Café", "💡", "x" * 300, "a cat", "a dog"]
 CLIP = {"embed_dim": 8, "vision_cfg": {}, "text_cfg": {"context_length": 16, "vocab_size": 49408}}
