@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from types import TracebackType
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -13,6 +12,8 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
+
+from pipeline.board import console
 
 
 def gigabytes(size: int) -> str:
@@ -39,7 +40,7 @@ class Bars:
     """Bars on a terminal, lines alone elsewhere."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True)
+        self._console = console(stderr=True)
         self._bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(),

@@ -36,8 +36,9 @@ def list_command(data: Spec = PAPER, overrides: Overrides = []) -> None:  # noqa
     Example: python -m pipeline.data list
     """
     with errors():
-        from rich.console import Console
         from rich.table import Table
+
+        from pipeline.board import console
 
         spec = read_spec(data, overrides)
         table = Table(box=None)
@@ -51,7 +52,7 @@ def list_command(data: Spec = PAPER, overrides: Overrides = []) -> None:  # noqa
             counts = manifest["counts"] if manifest else dataset.holds.counts
             held = ", ".join(f"{n:,} {what}" for what, n in counts.items())
             table.add_row(name, state_of(spec, name), size_of(dataset, manifest), held, dataset.licence)
-        Console().print(table)
+        console().print(table)
 
 
 @app.command("check")
