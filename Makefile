@@ -13,7 +13,7 @@ export WDS_SECURE = 1
 export HF_HUB_OFFLINE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults services hosts fuzz compat lint check ui clean wheels wheels-test bench docs study real plan data rehearse constraints
+.PHONY: help setup demo test faults services hosts fuzz compat vllm lint check ui clean wheels wheels-test bench docs study real plan data rehearse constraints
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14

@@ -1,7 +1,6 @@
 """`make ui`: the MLflow UI on loopback, and where in it to look."""
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -10,8 +9,8 @@ from kd_distill.tracking import client, uri
 PORT = 5000
 
 
-def main() -> int:
-    """Print deep links, then serve until interrupted."""
+def main() -> None:
+    """Print deep links, then become MLflow's server: whatever ends this process ends that."""
     port = int(os.environ.get("PORT", PORT))
     address = f"http://127.0.0.1:{port}/#/experiments"
     for experiment in client().search_experiments():
@@ -21,11 +20,9 @@ def main() -> int:
             print(f"{'':10} {address}/{number}/models?workflowType=machine_learning")
     command = [str(Path(sys.executable).parent / "mlflow"), "ui", "--host", "127.0.0.1", "--port", str(port)]
     environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    try:
-        return subprocess.run([*command, "--backend-store-uri", uri()], env=environment, check=False).returncode
-    except KeyboardInterrupt:
-        return 130
+    sys.stdout.flush()
+    os.execve(command[0], [*command, "--backend-store-uri", uri()], environment)  # noqa: S606
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
