@@ -176,6 +176,16 @@ def contents_of(shard: str, file: BinaryIO, length: int) -> Contents:
     return contents
 
 
+def _wrong_name(name: PurePosixPath) -> str | None:
+    """Why a member's name is none for a pair, if so."""
+    text = str(name)
+    if name.is_absolute() or ".." in name.parts or "\\" in text:
+        return "absolute, or with .. or a backslash"
+    if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):  # tarfile's for such a byte
+        return "not UTF-8"
+    return None
+
+
 def _note(contents: Contents, shard: str, member: tarfile.TarInfo, file: BinaryIO) -> None:
     name = PurePosixPath(member.name)
     key = str(name.with_name(name.name.partition(".")[0])) if name.name.partition(".")[0] else member.name
@@ -187,8 +197,9 @@ def _note(contents: Contents, shard: str, member: tarfile.TarInfo, file: BinaryI
         known = contents.captions
     else:
         return
-    if name.is_absolute() or ".." in name.parts or "\\" in member.name:
-        contents.unusable.append(Entry(shard, member.name, Cause.UNSAFE, "absolute, or with .. or a backslash"))
+    if wrong := _wrong_name(name):
+        shown = member.name.encode("utf-8", "backslashreplace").decode()
+        contents.unusable.append(Entry(shard, shown, Cause.UNSAFE, wrong))
     elif key in known:
         contents.unusable.append(Entry(shard, key, Cause.DUPLICATE, f"a second {member.name} at byte {member.offset}"))
     elif suffix == "txt":

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from packages.distill.tests.fuzz.harness import Finding, attempt, try_examples
-from packages.distill.tests.fuzz.targets import CACHE, SHARD, TARGETS, npy
+from packages.distill.tests.fuzz.targets import CACHE, SHARD, TARGETS, npy, tar
 
 BY_NAME = {target.name: target for target in TARGETS}
 DEEP = b"[" * 5000
 FOUND = {  # what fuzzing found, each once an exception that no command expected, or a loop without end
     "a size in base 256 that is no size": ("shards", SHARD[:124] + b"\x80" + b"\xff" * 11 + SHARD[136:]),
+    "a member whose name is not UTF-8": ("shards", tar(("\udcff.jpg", b"x"), ("\udcff.txt", b"y"))),
     "a size below 0": ("labelled", SHARD[:124] + b"\xff" * 12 + SHARD[136:]),
     "more lost pairs than a disk holds lines": ("shard_counts", b'{"successes": 1000000000000000000}'),
     "counts that are a list": ("shard_counts", b"[1.5]"),

@@ -128,6 +128,14 @@ def test_a_name_that_leads_out_is_never_a_key(folder, name):
     assert not [source.key(i) for i in range(8) if ".." in source.key(i) or source.key(i).startswith("/")]
 
 
+def test_a_name_that_is_not_utf_8_is_no_key(folder):
+    write_tar(folder / "00000.tar", [("\udcff.jpg", jpeg()), ("\udcff.txt", b"a dog"), *pairs(range(3))])
+    (folder / "00000_stats.json").unlink()
+    source = PairShards(folder)
+    assert len(source) == 3 + 5
+    assert causes(source) == {Cause.UNSAFE: 2}
+
+
 def cut(folder, share: float) -> int:
     shard = folder / "00001.tar"
     data = shard.read_bytes()
