@@ -185,6 +185,8 @@ def parse(row: Any) -> Sample:
         raise BadSampleError(
             "image_count", f"({name}): {len(images)} images but {n_places} times {IMAGE} in the questions."
         )
+    if BLANK in images:
+        raise BadSampleError("image_outside", f"({name}): an image cannot be named {BLANK!r}, which means a grey one.")
     return Sample(name, images, turns)
 
 

@@ -17,6 +17,10 @@ FOUND = {  # what fuzzing found, each once an exception that no command expected
     "one key twice": ("conversation_lines", LINES.replace(b'{"id": 2', b'{"id": 2, "id": 3')),
     "no parquet": ("conversation_parquet", b"PAR1" + bytes(8) + b"PAR1"),
     "the name of a picture that no disk takes": ("conversation_lines", LINES.replace(b"b.png", b"b" * 3000)),
+    "the name that stands for a picture which is not to be had": (
+        "conversation_lines",
+        LINES.replace(b"b.png", b"<blank>"),
+    ),
     "a manifest that is a number": ("manifest", b"1.5"),
     "a manifest without counts": ("manifest", json.dumps({**json.loads(SUMMARY), "problems": None}).encode()),
     "a line of a manifest without its row": ("manifest_lines", b'{"problems": [{"cause": "json", "message": ""}]}\n'),

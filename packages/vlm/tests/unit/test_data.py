@@ -53,6 +53,7 @@ def test_a_first_message_of_the_model_is_dropped(tmp_path):
         ({"id": "x", "conversations": [{"from": "human", "value": None}, {"from": "gpt", "value": "b"}]}, "a string"),
         ("text", "expected"),
         ({"id": "x", "image": {"bytes": "", "path": ""}, "conversations": []}, "holds a picture"),
+        ({"id": "x", "image": "<blank>", "conversations": talk(("human", "<image>"), ("gpt", "b"))}, "a grey one"),
     ],
 )
 def test_a_malformed_sample_is_named(tmp_path, row, says):
