@@ -1,17 +1,13 @@
 """`make ui`: MLflow's server on loopback, which ends with the process that was started."""
 
-import os
 import signal
-import socket
-import subprocess
 import sys
 import time
-from pathlib import Path
 
 import httpx
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.services.backends import free_port, running
 
 
 def answers(port: int) -> bool:
@@ -31,16 +27,10 @@ def waited(condition, seconds: float) -> bool:
 @pytest.mark.faults
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_server_ends_with_what_was_started(tmp_path, number):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = os.environ | {"PORT": str(port), "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}
-    with (tmp_path / "log").open("wb") as log:
-        command = [sys.executable, "-m", "pipeline.ui"]
-        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
-    try:
-        assert waited(lambda: answers(port), 90), (tmp_path / "log").read_text()
-    finally:
+    port, log = free_port(), tmp_path / "log"
+    more = {"PORT": str(port), "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}
+    with running([sys.executable, "-m", "pipeline.ui"], port, log, **more) as process:
+        assert waited(lambda: answers(port), 90), log.read_text()
         process.send_signal(number)
         process.wait(30)
-    assert waited(lambda: not answers(port), 10)
+        assert waited(lambda: not answers(port), 10)

@@ -23,8 +23,8 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def running(command: Sequence[str], port: int, log: Path, **more: str) -> Iterator[None]:
-    """The command until the block ends; it answers on `port` when the block begins."""
+def running(command: Sequence[str], port: int, log: Path, **more: str) -> Iterator[subprocess.Popen]:
+    """The command and all that it starts, until the block ends; it answers on `port` when the block begins."""
     with log.open("wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out, env={**os.environ, **more}, start_new_session=True)
     try:
@@ -36,7 +36,7 @@ def running(command: Sequence[str], port: int, log: Path, **more: str) -> Iterat
             time.sleep(0.2)
         else:
             raise AssertionError(f"{command[0]} does not answer:\n{log.read_text()[-3000:]}")
-        yield
+        yield process
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
