@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from kd_evalsuite.records import Score
 from kd_evalsuite.results import Result
 from kd_evalsuite.single import DEGENERATE
-from kd_evalsuite.stats import normal_interval
+from kd_evalsuite.stats import score_interval
 
 UNREAD = 0.10  # a share of replies without an answer from which a score is about form as much as about sight
 
@@ -49,7 +49,7 @@ def _unread(score: Score, asked: int) -> str:
 def _chance(score: Score) -> str:
     if score.chance is None:
         return ""
-    low, high = normal_interval(score.value, score.stderr, score.best)
+    low, high = score_interval(score.value, score.stderr, score.best, score.n)
     if low <= score.chance <= high:
         return "cannot be told from guessing"
     return "is below guessing" if high < score.chance else ""

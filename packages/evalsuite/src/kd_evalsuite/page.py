@@ -14,7 +14,7 @@ from kd_evalsuite.exhibits import Exhibit, Flips, Looker, find_flips, worst
 from kd_evalsuite.items import DataError
 from kd_evalsuite.records import Score
 from kd_evalsuite.results import Result
-from kd_evalsuite.stats import normal_interval
+from kd_evalsuite.stats import score_interval
 from kd_evalsuite.tasks import EVERY
 
 MOST_FLIPS = 400  # items of all tasks and pairs on which models differ; beyond that each shows fewer, at last none
@@ -161,7 +161,7 @@ def _row(task: str, results: Sequence[Result], remarks: Iterable[Alarm], level: 
 
 
 def _cell(score: Score, remarks: tuple[str, ...], level: float) -> Cell:
-    low, high = normal_interval(score.percent, 100 * score.stderr / score.best, 100.0, level)
+    low, high = score_interval(score.percent, 100 * score.stderr / score.best, 100.0, score.n, level)
     return Cell(score, low, high, remarks)
 
 
@@ -190,7 +190,7 @@ def _categories(one: Aligned, level: float) -> tuple[Category, ...]:
             strata = resample.strata_of(column[mine], clusters[mine], np.zeros(len(mine), dtype=np.int64))
             error = resample.stderr(strata) if len(strata[0].points) > 1 else 0.5
             value = 100 * resample.estimate(strata)
-            values.append((value, *normal_interval(value, 100 * error, 100.0, level)))
+            values.append((value, *score_interval(value, 100 * error, 100.0, len(strata[0].points), level)))
         found.append(Category(name or "(none)", len(mine), tuple(values)))
     return tuple(sorted(found, key=lambda c: (-c.n, c.name)))
 

@@ -40,9 +40,18 @@ def sum_stderr(stderrs: Iterable[float]) -> float:
     return math.sqrt(math.fsum(s * s for s in stderrs))
 
 
-def normal_interval(value: float, stderr: float, best: float, level: float = 0.95) -> tuple[float, float]:
-    """The normal interval of a score, cut to [0, best]."""
-    half = NormalDist().inv_cdf(0.5 + level / 2) * stderr
+def score_interval(value: float, stderr: float, best: float, n: int, level: float = 0.95) -> tuple[float, float]:
+    """The normal interval of a score, cut to [0, best].
+
+    Where all of n items scored nothing, or all scored `best`, their spread says nothing: the exact bound takes its place,
+    the largest true score that gives such items once in 2 / (1 - level) times.
+
+    Source: Clopper & Pearson, Biometrika 26, 1934, for 0 or n of n.
+    """
+    if stderr == 0 and value in (0, best):
+        half = best * (1 - ((1 - level) / 2) ** (1 / n))
+    else:
+        half = NormalDist().inv_cdf(0.5 + level / 2) * stderr
     return max(0.0, value - half), min(best, value + half)
 
 

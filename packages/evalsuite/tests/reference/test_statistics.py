@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 from kd_evalsuite import resample
-from kd_evalsuite.stats import clustered_stderr, detectable, holm, mcnemar, normal_interval
+from kd_evalsuite.stats import clustered_stderr, detectable, holm, mcnemar, score_interval
 from scipy import stats as scipy_stats
 
 
@@ -37,11 +37,19 @@ def test_holm_rejects_what_the_stepwise_procedure_rejects():
 
 
 def test_quantiles_are_scipys():
-    low, high = normal_interval(0.5, 0.1, 1.0, 0.9)
+    low, high = score_interval(0.5, 0.1, 1.0, 9, 0.9)
     assert (low, high) == pytest.approx(scipy_stats.norm.interval(0.9, 0.5, 0.1))
-    assert normal_interval(0.99, 0.1, 1.0)[1] == 1.0
+    assert score_interval(0.99, 0.1, 1.0, 9)[1] == 1.0
     z = scipy_stats.norm.ppf([0.975, 0.8]).sum()
     assert detectable(2.0) == pytest.approx(2.0 * z)
+
+
+@pytest.mark.parametrize("n", [2, 17, 1000])
+def test_where_no_item_or_every_item_is_right_the_interval_is_scipys_exact_one(n):
+    none = scipy_stats.binomtest(0, n).proportion_ci(0.9)
+    every = scipy_stats.binomtest(n, n).proportion_ci(0.9)
+    assert score_interval(0.0, 0.0, 100.0, n, 0.9) == pytest.approx((100 * none.low, 100 * none.high))
+    assert score_interval(100.0, 0.0, 100.0, n, 0.9) == pytest.approx((100 * every.low, 100 * every.high))
 
 
 def test_a_detectable_difference_is_detected_four_times_out_of_five():
