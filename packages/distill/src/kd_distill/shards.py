@@ -1,6 +1,7 @@
 """Image-text pairs in webdataset shards (img2dataset layout), read at random through an index, never extracted."""
 
 import tarfile
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -108,7 +109,7 @@ def rows_of(
         ValueError: See `PairShards`.
     """
     for number, (shard, contents) in enumerate(zip(shards, walked, strict=True)):
-        rows = [*contents.unusable, *_rows_of_one(number, shard, contents)]
+        rows = [*contents.unusable.values(), *_rows_of_one(number, shard, contents)]
         yield from rows
         yield from _lost(shard, len(rows), expected.get(shard), contents.cut, place)
     for name in sorted(expected.keys() - set(shards)):
@@ -138,7 +139,8 @@ class Contents:
 
     images: dict[str, tuple[int, int]] = field(default_factory=dict)  # key: (offset, size)
     captions: dict[str, bytes] = field(default_factory=dict)
-    unusable: list[Entry] = field(default_factory=list)
+    unusable: dict[tuple[str, int], Entry] = field(default_factory=dict)  # (key, which pair of that key)
+    refused: Counter[tuple[str, bool]] = field(default_factory=Counter)  # members of a key: (key, is it a caption)
     cut: str | None = None  # how the shard ends too early
 
 
@@ -199,14 +201,22 @@ def _note(contents: Contents, shard: str, member: tarfile.TarInfo, file: BinaryI
         return
     if wrong := _wrong_name(name):
         shown = member.name.encode("utf-8", "backslashreplace").decode()
-        contents.unusable.append(Entry(shard, shown, Cause.UNSAFE, wrong))
+        _refuse(contents, key, suffix, Entry(shard, shown, Cause.UNSAFE, wrong))
     elif key in known:
-        contents.unusable.append(Entry(shard, key, Cause.DUPLICATE, f"a second {member.name} at byte {member.offset}"))
+        second = f"a second {member.name} at byte {member.offset}"
+        _refuse(contents, key, suffix, Entry(shard, key, Cause.DUPLICATE, second))
     elif suffix == "txt":
         file.seek(member.offset_data)
         contents.captions[key] = file.read(min(member.size, MAX_BYTES + 1))
     else:
         contents.images[key] = (member.offset_data, member.size)
+
+
+def _refuse(contents: Contents, key: str, suffix: str, entry: Entry) -> None:
+    """One entry a pair: of its image and its caption the one that comes first."""
+    which = contents.refused[key, suffix == "txt"]
+    contents.refused[key, suffix == "txt"] += 1
+    contents.unusable.setdefault((key, which), entry)
 
 
 def _end(file: BinaryIO, offset: int) -> str | None:
