@@ -109,7 +109,7 @@ def rows_of(
         ValueError: See `PairShards`.
     """
     for number, (shard, contents) in enumerate(zip(shards, walked, strict=True)):
-        rows = [*contents.unusable.values(), *_rows_of_one(number, shard, contents)]
+        rows = [*contents.unusable, *_rows_of_one(number, shard, contents)]
         yield from rows
         yield from _lost(shard, len(rows), expected.get(shard), contents.cut, place)
     for name in sorted(expected.keys() - set(shards)):
@@ -139,8 +139,7 @@ class Contents:
 
     images: dict[str, tuple[int, int]] = field(default_factory=dict)  # key: (offset, size)
     captions: dict[str, bytes] = field(default_factory=dict)
-    unusable: dict[tuple[str, int], Entry] = field(default_factory=dict)  # (key, which pair of that key)
-    refused: Counter[tuple[str, bool]] = field(default_factory=Counter)  # members of a key: (key, is it a caption)
+    unusable: list[Entry] = field(default_factory=list)
     cut: str | None = None  # how the shard ends too early
 
 
@@ -158,6 +157,20 @@ def _rows_of_one(number: int, shard: str, contents: Contents) -> Iterator[Row | 
             yield Entry(shard, key, bad.cause, bad.detail)
 
 
+class Refused:
+    """Pairs whose names are no keys: one entry a pair, of its image and its caption the one that comes first."""
+
+    def __init__(self) -> None:
+        self.entries: dict[tuple[str, int], Entry] = {}  # (key, which pair of that key)
+        self._members: Counter[tuple[str, bool]] = Counter()  # (key, is it a caption)
+
+    def add(self, key: str, suffix: str, entry: Entry) -> None:
+        """Note a member."""
+        which = self._members[key, suffix == "txt"]
+        self._members[key, suffix == "txt"] += 1
+        self.entries.setdefault((key, which), entry)
+
+
 def _local_contents(shard: Path) -> Contents:
     with shard.open("rb") as file:
         return contents_of(shard.name, file, shard.stat().st_size)
@@ -165,16 +178,17 @@ def _local_contents(shard: Path) -> Contents:
 
 def contents_of(shard: str, file: BinaryIO, length: int) -> Contents:
     """Walk over one shard of `length` bytes."""
-    contents, end = Contents(), 0
+    contents, refused, end = Contents(), Refused(), 0
     try:
         with reading.open_tar(file) as tar:
             for member in reading.tar_members(tar):
                 end = member.offset_data + member.size
                 if member.isfile() and not member.issparse() and end <= length:
-                    _note(contents, shard, member, file)
+                    _note(contents, refused, shard, member, file)
             contents.cut = _end(file, tar.offset)
     except tarfile.TarError as error:
         contents.cut = f"{error} (after byte {min(end, length)} of {length})"
+    contents.unusable = list(refused.entries.values())
     return contents
 
 
@@ -188,7 +202,7 @@ def _wrong_name(name: PurePosixPath) -> str | None:
     return None
 
 
-def _note(contents: Contents, shard: str, member: tarfile.TarInfo, file: BinaryIO) -> None:
+def _note(contents: Contents, refused: Refused, shard: str, member: tarfile.TarInfo, file: BinaryIO) -> None:
     name = PurePosixPath(member.name)
     key = str(name.with_name(name.name.partition(".")[0])) if name.name.partition(".")[0] else member.name
     suffix = name.name.partition(".")[2].lower()
@@ -201,22 +215,15 @@ def _note(contents: Contents, shard: str, member: tarfile.TarInfo, file: BinaryI
         return
     if wrong := _wrong_name(name):
         shown = member.name.encode("utf-8", "backslashreplace").decode()
-        _refuse(contents, key, suffix, Entry(shard, shown, Cause.UNSAFE, wrong))
+        refused.add(key, suffix, Entry(shard, shown, Cause.UNSAFE, wrong))
     elif key in known:
         second = f"a second {member.name} at byte {member.offset}"
-        _refuse(contents, key, suffix, Entry(shard, key, Cause.DUPLICATE, second))
+        refused.add(key, suffix, Entry(shard, key, Cause.DUPLICATE, second))
     elif suffix == "txt":
         file.seek(member.offset_data)
         contents.captions[key] = file.read(min(member.size, MAX_BYTES + 1))
     else:
         contents.images[key] = (member.offset_data, member.size)
-
-
-def _refuse(contents: Contents, key: str, suffix: str, entry: Entry) -> None:
-    """One entry a pair: of its image and its caption the one that comes first."""
-    which = contents.refused[key, suffix == "txt"]
-    contents.refused[key, suffix == "txt"] += 1
-    contents.unusable.setdefault((key, which), entry)
 
 
 def _end(file: BinaryIO, offset: int) -> str | None:

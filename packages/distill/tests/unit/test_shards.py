@@ -136,7 +136,9 @@ def test_a_name_that_is_not_utf_8_is_no_key(folder):
     assert causes(source) == {Cause.UNSAFE: 1}
 
 
-@pytest.mark.parametrize(("name", "cause"), [("../x", Cause.UNSAFE), ("\udcff", Cause.UNSAFE), ("000000001", Cause.DUPLICATE)])
+@pytest.mark.parametrize(
+    ("name", "cause"), [("../x", Cause.UNSAFE), ("\udcff", Cause.UNSAFE), ("000000001", Cause.DUPLICATE)]
+)
 def test_a_pair_with_an_unusable_name_is_one_line_in_the_ledger_and_one_of_those_in_the_manifest(folder, name, cause):
     twice = [(f"{name}.txt", b"a dog"), (f"{name}.jpg", jpeg())] * 2
     write_tar(folder / "00000.tar", [*pairs(range(3)), *twice], successes=5)

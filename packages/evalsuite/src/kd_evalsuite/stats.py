@@ -43,8 +43,8 @@ def sum_stderr(stderrs: Iterable[float]) -> float:
 def score_interval(value: float, stderr: float, best: float, n: int, level: float = 0.95) -> tuple[float, float]:
     """The normal interval of a score, cut to [0, best].
 
-    Where all of n items scored nothing, or all scored `best`, their spread says nothing: the exact bound takes its place,
-    the largest true score that gives such items once in 2 / (1 - level) times.
+    Where all of n items scored nothing, or all scored `best`, their spread says nothing: the exact bound takes its
+    place, the true score that gives such items once in 2 / (1 - level) times.
 
     Source: Clopper & Pearson, Biometrika 26, 1934, for 0 or n of n.
     """

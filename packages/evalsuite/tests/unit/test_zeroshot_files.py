@@ -49,7 +49,7 @@ def write_set(folder, members, *, nshards="1"):
     (folder / "classnames.txt").write_text("cat\ndog\n")
     (folder / "zeroshot_classification_templates.txt").write_text("a {c}\n")
     (folder / "test/nshards.txt").write_text(nshards)
-    with tarfile.open(folder / "test/0.tar", "w") as tar:
+    with tarfile.open(folder / "test/0.tar", "w", format=tarfile.GNU_FORMAT) as tar:
         for name, content in members:
             info = tarfile.TarInfo(name)
             info.size = len(content)
@@ -69,6 +69,7 @@ def test_samples_are_read_in_order(tmp_path):
         ([("a.cls", b"1")], "no image"),
         ([("a.cls", b"2"), ("a.jpg", b"x")], "class below 2"),
         ([("a.cls", b"-1"), ("a.jpg", b"x")], "class below 2"),
+        ([("\udcff.cls", b"1"), ("\udcff.jpg", b"x")], r"udcff: a name that is not UTF-8"),
     ],
 )
 def test_incomplete_samples_are_named(tmp_path, members, said):

@@ -67,6 +67,8 @@ def _content(tar: tarfile.TarFile, member: tarfile.TarInfo, shard: Path) -> byte
 
 
 def _sample(shard: Path, key: str, image: bytes | None, label: bytes | None, n_classes: int) -> Labelled:
+    if any("\ud800" <= letter <= "\udfff" for letter in key):  # tarfile's for a byte that is no text
+        raise DataError(f"{shard}: {key.encode('utf-8', 'backslashreplace').decode()}: a name that is not UTF-8.")
     if image is None or label is None:
         raise DataError(f"{shard}: {key} has no {'image' if image is None else 'label'}.")
     text = label.decode("ascii", "replace").strip()
