@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 
 from pipeline.order import Finished
@@ -49,11 +50,12 @@ class TerminalBoard:
     def finished(self, end: Finished) -> None:
         self.running.pop(end.stage, None)
         why = f": {end.why}" if end.why else ""
-        self.console.print(f"{end.seconds:5.0f} s  {WORDS[end.outcome]}  {end.stage}{why}", highlight=False)
+        line = f"{end.seconds:5.0f} s  {WORDS[end.outcome]}  {escape(end.stage + why)}"
+        self.console.print(line, highlight=False, soft_wrap=True)
         if end.outcome == "failed":
             shown = end.log.read_text(errors="replace").splitlines()[-LOG_LINES:]
-            self.console.print("\n".join(shown), markup=False, highlight=False)
-            self.console.print(f"the whole log: {end.log.relative_to(self.root)}", highlight=False)
+            self.console.print("\n".join(shown), markup=False, highlight=False, soft_wrap=True)
+            self.console.print(f"the whole log: {end.log.relative_to(self.root)}", highlight=False, soft_wrap=True)
 
     def _table(self) -> Table:
         table = Table.grid(padding=(0, 2))
