@@ -7,7 +7,7 @@ import time
 import httpx
 import pytest
 
-from tests.services.backends import free_port, running
+from tests.loopback import free_port, running
 
 
 def answers(port: int) -> bool:

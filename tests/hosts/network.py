@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -155,12 +154,6 @@ def _namespaces(stack: contextlib.ExitStack) -> tuple[Host, Host]:
             _ip("-n", name, "link", "set", device, "up")
         hosts.append(Host(name, f"host-{'ab'[end - 1]}", card))
     return hosts[0], hosts[1]
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def torchrun(hosts: Sequence[Host], port: int, host: Host, command: Sequence[str], *options: str) -> list[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from .network import free_port
+from tests.loopback import free_port
 
 CONF = """
 ClusterName=kd

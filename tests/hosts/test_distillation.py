@@ -13,7 +13,9 @@ from kd_distill.journal import read_journal
 from kd_distill.tracking import digest
 from PIL import Image
 
-from .network import TORCHRUN, Host, ends, free_port, torchrun
+from tests.loopback import free_port
+
+from .network import TORCHRUN, Host, ends, torchrun
 
 pytestmark = [pytest.mark.hosts, pytest.mark.xdist_group("hosts")]
 STUDENT = "student-vit--wide--clip-kd"

@@ -9,7 +9,9 @@ import pytest
 from kd_vlm.journal import read_journal
 from kd_vlm.tracking import digest
 
-from .network import TORCHRUN, ends, free_port, torchrun
+from tests.loopback import free_port
+
+from .network import TORCHRUN, ends, torchrun
 
 pytestmark = [pytest.mark.hosts, pytest.mark.xdist_group("hosts")]
 BOUND = 90  # seconds within which the others must have ended
