@@ -1,5 +1,6 @@
-"""The commands `analysis tables`, `figures` and `stats`: the study from one table of results."""
+"""The commands `analysis tables`, `figures`, `stats` and `beside`: studies from their tables of results."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,12 +23,18 @@ FiguresOut = Annotated[Path, typer.Option("--out", help="Where the figures go.")
 Missing = Annotated[
     Path | None, typer.Option("--missing", help="What the run of stages could not make, and why; may be absent.")
 ]
+Study = Annotated[str, typer.Argument(help="A report's folder, a CSV file of results, `mlflow`, or `paper`.")]
+Which = partial(typer.Option, metavar="KEY=VALUE")
+CHOICE = "loss, dataset, epochs or framework; repeatable. Otherwise what most of them have."
+First = Annotated[list[str], Which("--first", help=f"Which students of the first study: {CHOICE}")]
+Second = Annotated[list[str], Which("--second", help=f"Which students of the second study: {CHOICE}")]
+BesideOut = Annotated[Path, typer.Option("--out", help="Where the tables go.")]
 Beside = Annotated[bool, typer.Option("--beside-paper", help="Add a table of these results beside the published ones.")]
 
 
 def register(app: typer.Typer) -> None:
     """Put the commands on the command line `app`."""
-    for command in (tables, figures, stats):
+    for command in (tables, figures, stats, beside):
         app.command()(guarded(command))
 
 
@@ -97,6 +104,31 @@ def stats(
 
     section = _section(params, overrides)
     commands.stats(commands.read(source, section, latest=latest), section)
+
+
+def beside(
+    one: Study,
+    two: Study,
+    first: First = [],  # noqa: B006
+    second: Second = [],  # noqa: B006
+    params: MaybeParams = None,
+    out: BesideOut = Path("out/beside"),
+    overrides: Overrides = [],  # noqa: B006
+) -> None:
+    """Two studies cell by cell: each score, the averages, and what the better teacher gains in each.
+
+    For instance:
+
+      analysis beside out/sound/report out/paper/report --params studies/sound/params.yaml
+
+      analysis beside out/sound/report out/paper/report --first loss=sound-patch --second loss=mse
+
+      analysis beside out/paper/report paper --params studies/paper/params.yaml    (the published numbers)
+    """
+    from kd_analysis import commands_beside as commands
+
+    choices = commands.choice(first, "--first"), commands.choice(second, "--second")
+    commands.beside((one, choices[0]), (two, choices[1]), _section(params, overrides), out)
 
 
 def _section(params: Path | None, overrides: list[str]) -> "AnalysisParams":
