@@ -28,8 +28,10 @@ def beside(first: tuple[str, Choice], second: tuple[str, Choice], params: Analys
         InputError: If one is not there, has no such students, or the two have no cell in common.
     """
     sources = [commands_tables.read(_file(name), params) for name, _ in (first, second)]
-    choices = (first[1], second[1])
-    sides = [side(s.name, s.results, choice, params.names) for s, choice in zip(sources, choices, strict=True)]
+    sides = [
+        side(name, source.results, choice, params.names)
+        for source, (name, choice) in zip(sources, (first, second), strict=True)
+    ]
     groups = commands_tables.families(sources[0], Grid(sources[0].results), params, incomplete=True)
     named = {name: [params.names.get(member, member) for member in members] for name, members in groups.items()}
     found = tables(sides[0], sides[1], named, params.level)

@@ -17,7 +17,7 @@ from kd_analysis.statistics_tables import Question, ask, families_of
 from kd_analysis.statistics_tables import tables as statistics
 from kd_analysis.table import Table
 from kd_analysis.text_checks import in_text
-from kd_analysis.words import p_value, signed
+from kd_analysis.words import number, p_value, signed
 
 PAPER, MLFLOW = "paper", "mlflow"
 
@@ -134,7 +134,7 @@ def tell(question: Question) -> None:
         low, high = signed(c.estimate.low, 2), signed(c.estimate.high, 2)
         view.say(
             f"{c.where}: {c.student}, {c.of} to {c.to}, {c.measure}: {signed(c.estimate.value, 2)} points "
-            f"({low} to {high}, Holm p {p_value(c.p_holm)}; detectable {c.detectable:.2f})"
+            f"({low} to {high}, Holm p {p_value(c.p_holm)}; detectable {number(c.detectable, 2)})"
         )
 
 

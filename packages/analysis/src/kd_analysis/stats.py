@@ -253,5 +253,10 @@ def from_error(value: float, se: float, level: float = 0.95, method: str = "unpa
 def minimum_detectable_difference(
     se: float, level: float = 0.95, power: float = 0.8, freedom: float = math.inf
 ) -> float:
-    """The true difference that a two-sided test with this standard error finds with probability `power`."""
+    """The true difference that a two-sided test with this standard error finds with probability `power`.
+
+    NaN without an error: where no items differ, nothing tells what could have been found.
+    """
+    if se == 0:
+        return math.nan
     return float(distributions.t.ppf(0.5 + level / 2, freedom) + distributions.t.ppf(power, freedom)) * se

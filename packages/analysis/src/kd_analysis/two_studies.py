@@ -11,7 +11,7 @@ from kd_analysis.grid import Grid, Training
 from kd_analysis.results import NO_TEACHER, SCORE, Result
 from kd_analysis.scores import InputError
 from kd_analysis.table import Cell, Column, Row, Table, blocks, half_width, resolvable, row
-from kd_analysis.tasks import AVERAGE, IMAGENET, TASKS, task_of
+from kd_analysis.tasks import AVERAGE, IMAGENET, IMAGENET_IMAGES, TASKS, task_of
 
 MEASURES = (AVERAGE, IMAGENET)  # of a VLM, of an encoder alone
 ORDER = {task: i for i, task in enumerate((IMAGENET, AVERAGE, *TASKS))}
@@ -162,7 +162,7 @@ def _scores(one: Side, two: Side, both: Sequence[tuple[Where, Result, Result]], 
     found: dict[str, list[Row]] = {}
     for _, mine, other in both:
         title = ", ".join(filter(None, (mine.llm, f"{mine.student} from {mine.teacher}")))
-        found.setdefault(title, []).append(_row([task_of(mine.task).title], _cell(mine, level), _cell(other, level)))
+        found.setdefault(title, []).append(_row([_title(mine)], _cell(mine, level), _cell(other, level)))
     return Table(
         "beside_scores", "Every score", _caption(one, two, level), ("Task",), _columns(one, two),
         blocks(list(found.items())), (("resolvable", "Resolvable"),),
@@ -182,7 +182,12 @@ def _averages(one: Side, two: Side, both: Sequence[tuple[Where, Result, Result]]
 
 
 def _measure(r: Result) -> str:
-    return ", ".join(filter(None, (r.llm, task_of(r.task).title)))
+    return ", ".join(filter(None, (r.llm, _title(r))))
+
+
+def _title(r: Result) -> str:
+    """ImageNet is what has its 50,000 images."""
+    return "Zero-shot" if r.task == IMAGENET and r.n != IMAGENET_IMAGES else task_of(r.task).title
 
 
 def _gains(

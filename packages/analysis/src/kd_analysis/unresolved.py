@@ -1,5 +1,6 @@
 """What the data cannot tell: said as plainly as what they can."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -42,9 +43,17 @@ def _differences(asked: Sequence[Claim]) -> Iterable[Unresolved]:
         if c.verdict == "not resolvable":
             yield Unresolved(
                 f"{c.better} against {c.worse} on {c.measure}: {signed(c.estimate.value)} points ({interval(c)})",
-                f"A true difference below {number(c.detectable)} points would be missed more than one time in five; "
-                f"{_times(c)} would be needed to find half of that.",
+                _needed(c),
             )
+
+
+def _needed(c: Claim) -> str:
+    if math.isnan(c.detectable):
+        return "The two are equal item by item: more items are needed to tell anything."
+    return (
+        f"A true difference below {number(c.detectable)} points would be missed more than one time in five; "
+        f"{_times(c)} would be needed to find half of that."
+    )
 
 
 def _times(c: Claim) -> str:

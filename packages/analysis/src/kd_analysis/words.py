@@ -1,5 +1,6 @@
 """The report's sentences, made from its numbers."""
 
+import math
 from collections.abc import Sequence
 
 from kd_analysis.study import Claim, Study
@@ -87,8 +88,7 @@ def caveats(
     found += _about_seeds(heads, study)
     for c in heads:
         if c.verdict == "not resolvable":
-            which = f"a difference of {number(c.detectable)} points, four times out of five"
-            found.append(f"On {_the(c.measure)} this study could have found {which}.")
+            found.append(f"On {_the(c.measure)} {_could_have_found(c)}.")
         if c.over_tasks:
             low, high = signed(c.over_tasks.low), signed(c.over_tasks.high)
             found.append(f"For other tasks of this kind, not only other items, the interval is {low} to {high}.")
@@ -103,6 +103,12 @@ def caveats(
             f"The recorded score of {', '.join(reweighted)} weighs its items unequally; differences use the plain mean."
         )
     return found
+
+
+def _could_have_found(c: Claim) -> str:
+    if math.isnan(c.detectable):
+        return "the two are equal item by item, which tells nothing of what this study could have found"
+    return f"this study could have found a difference of {number(c.detectable)} points, four times out of five"
 
 
 def _teachers_order(c: Claim) -> str:

@@ -126,6 +126,7 @@ def test_holm_keeps_order_and_never_exceeds_one():
 def test_the_detectable_difference_is_2_8_standard_errors():
     assert minimum_detectable_difference(1.0) == pytest.approx(1.959964 + 0.841621, abs=1e-5)
     assert minimum_detectable_difference(1.0, freedom=2) > 5
+    assert math.isnan(minimum_detectable_difference(0.0))
 
 
 def test_ranks_need_three_pairs_and_a_generator_when_there_are_many():

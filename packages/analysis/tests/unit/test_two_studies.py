@@ -57,7 +57,7 @@ def test_cells_are_matched_whatever_recipe_made_them_and_seeds_are_taken_togethe
     assert found["beside_scores"].keys() == {
         ("qwen, vit from small", "GQA"), ("qwen, vit from small", "MMVP"),
         ("qwen, vit from small", "Average"), ("qwen, vit from large", "GQA"), ("qwen, vit from large", "MMVP"),
-        ("qwen, vit from large", "Average"), ("vit from small", "ImageNet"),
+        ("qwen, vit from large", "Average"), ("vit from small", "Zero-shot"),
     }  # fmt: skip
 
 

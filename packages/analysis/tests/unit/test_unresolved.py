@@ -1,4 +1,5 @@
 import json
+import math
 from dataclasses import replace
 
 import pytest
@@ -43,6 +44,23 @@ def test_a_difference_that_was_resolved_is_not_listed(inputs):
     clear = [replace(c, estimate=replace(c.estimate, low=1.0, high=2.0), over_tasks=None) for c in found.answer]
     args = (found.study, clear, found.blind_by_task, found.trends, found.rows, found.chances, found.models)
     assert not any("would be missed" in one.why for one in unresolved(*args))
+
+
+def test_what_is_equal_item_by_item_does_not_tell_what_could_have_been_found(inputs):
+    found = find(*read_inputs([inputs / "zeroshot"], [inputs / "eval"], inputs / "cka"), SETTINGS)
+    from kd_analysis.unresolved import unresolved
+    from kd_analysis.words import caveats
+
+    equal = [
+        replace(c, estimate=replace(c.estimate, value=0.0, low=0.0, high=0.0), detectable=math.nan)
+        for c in found.answer
+    ]
+    args = (found.study, equal, found.blind_by_task, found.trends, found.rows, found.chances, found.models)
+    whys = [one.why for one in unresolved(*args)]
+    assert "The two are equal item by item: more items are needed to tell anything." in whys
+    said = caveats(equal, found.checks, found.study, [], has_cka=True)
+    assert any("equal item by item" in line for line in said)
+    assert not any("--" in line or "could have found a difference" in line for line in [*whys, *said])
 
 
 @pytest.mark.parametrize(("teachers", "words"), [(2, "2 teachers have no rank correlation"), (3, "With 3 teachers")])
