@@ -11,7 +11,9 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ConfigDict, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.scanner import RoundTripScanner
 
+DEEPEST = 100  # brackets inside each other; what a scanner takes grows with the square of that
 MOST_VALUES = 50_000  # of a section with its aliases written out: a few lines of aliases can mean billions
 
 
@@ -55,11 +57,22 @@ def load_section(path: Path, section: str, model: type[Section], overrides: Sequ
         raise ParamsError("\n".join(lines)) from None
 
 
+class _Scanner(RoundTripScanner):
+    """Stops at brackets that stand too deep in each other."""
+
+    def fetch_flow_collection_start(self, *args: Any, **kwargs: Any) -> None:
+        if self.flow_level == DEEPEST:
+            raise ValueError(f"more than {DEEPEST} brackets inside each other")
+        super().fetch_flow_collection_start(*args, **kwargs)
+
+
 def _parse(path: Path) -> CommentedMap:
     if not path.is_file():
         raise ParamsError(f"Expected a parameter file at {path}, found none. Pass --params FILE.")
+    yaml = YAML(typ="rt")
+    yaml.Scanner = _Scanner
     try:
-        whole = YAML(typ="rt").load(path.read_bytes().decode("utf-8-sig"))
+        whole = yaml.load(path.read_bytes().decode("utf-8-sig"))
     except Exception as error:  # beside YAMLError the library raises what it stumbles over: a date of no calendar, ...
         raise ParamsError(f"{path}: not valid YAML: {type(error).__name__}: {error}") from None
     if not isinstance(whole, CommentedMap):

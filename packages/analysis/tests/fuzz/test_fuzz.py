@@ -17,6 +17,7 @@ FOUND = {  # what fuzzing found, each once an exception that no command expected
     "a size in base 256 that is no size": ("images_tar", SHARD[:124] + b"\x80" + b"\xff" * 11 + SHARD[136:]),
     "no parquet": ("images_parquet", b"PAR1" + bytes(8) + b"PAR1"),
     "similarities that are nested too deeply": ("records", DEEP),
+    "parameters that are nested too deeply": ("params", DEEP),
     "similarities that are words": ("records", BY_NAME["records"].seeds[0].replace(b"0.5", b'"one"')),
     "measures that are numbers": ("measures", b"[1.5]"),
     "a state that is packed in an unknown way": ("moments", BY_NAME["moments"].seeds[0].replace(b"PK", b"PX")),

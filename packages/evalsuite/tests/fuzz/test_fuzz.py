@@ -32,6 +32,7 @@ FOUND = {  # what fuzzing found, each once an exception that no command expected
     "a manifest in another encoding": ("manifest", "ü".encode("latin-1")),
     "a judge's line without what it said": ("judge_cache", b'{"key": "a"}\n'),
     "a source that is nested too deeply": ("source", DEEP),
+    "parameters that are nested too deeply": ("params", DEEP),
     "a configuration that is nested too deeply": ("encoder_config", DEEP),
     "a configuration with a number of 5000 digits": ("encoder_config", CONFIG.replace(b"16", b"9" * 5000, 1)),
     "a size in base 256 that is no size": ("zeroshot_shard", SHARD[:124] + b"\x80" + b"\xff" * 11 + SHARD[136:]),

@@ -12,6 +12,7 @@ BY_NAME = {target.name: target for target in TARGETS}
 DEEP = b"[" * 5000
 FOUND = {  # what fuzzing found, each once an exception that no command expected, or a message that named no file
     "an element that is nested too deeply": ("conversations", b"[" + DEEP),
+    "parameters that are nested too deeply": ("params", DEEP),
     "a line that is nested too deeply": ("conversation_lines", LINES + DEEP),
     "half a surrogate pair": ("conversation_lines", LINES.replace(b"Hi", b"\\ud800")),
     "one key twice": ("conversation_lines", LINES.replace(b'{"id": 2', b'{"id": 2, "id": 3')),
