@@ -36,11 +36,11 @@ test: setup ## all tests, the whole pipeline at its smallest sizes among them; o
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadgroup --timeout 900
 
 faults: setup ## the long tests of faults: hundreds of kills, disks that fill up, servers that hang
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m faults packages tests
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -rs -m faults packages tests
 
 hosts: setup ## two hosts in network namespaces, stages as jobs; Slurm itself where it is installed
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -r requirements-slurm.txt
-	@$(BIN)/python -m pytest -q -m hosts tests/hosts
+	@$(BIN)/python -m pytest -q -rs -m hosts tests/hosts
 
 fuzz: setup ## every reader of outside data on made-up bytes: make fuzz MINUTES=10 ONLY="vlm distill.shards"
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -r requirements-fuzz.txt || echo "without atheris: inputs at random"
@@ -60,7 +60,7 @@ vllm: setup ## exports served by vLLM on the CPU, in an environment of its own (
 
 services: setup ## a small study through PostgreSQL, an object store and MLflow's server, on loopback
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -r requirements-services.txt
-	@$(BIN)/python -m pytest -q -m services tests/services
+	@$(BIN)/python -m pytest -q -rs -m services tests/services
 
 lint: setup
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports && $(BIN)/mypy packages/*/src pipeline world
