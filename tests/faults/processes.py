@@ -32,6 +32,13 @@ def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
     return [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
 
 
+def lives(pid: int) -> bool:
+    """Whether a process has this number and has not ended."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return bool(alive([psutil.Process(pid)]))
+    return False
+
+
 def polled(seconds: float) -> Iterator[None]:
     """Come back every 50 ms until `seconds` are over."""
     until = time.monotonic() + seconds
