@@ -18,6 +18,8 @@ FOUND = {  # what fuzzing found, each once an exception that no command expected
     "no parquet": ("images_parquet", b"PAR1" + bytes(8) + b"PAR1"),
     "similarities that are nested too deeply": ("records", DEEP),
     "parameters that are nested too deeply": ("params", DEEP),
+    "keys that are mappings inside each other": ("params", b"? " * 20 + b"a"),
+    "keys that are mappings in braces": ("params", b"{" * 20 + b"a: 1" + b"}: 1" * 19 + b"}"),
     "similarities that are words": ("records", BY_NAME["records"].seeds[0].replace(b"0.5", b'"one"')),
     "measures that are numbers": ("measures", b"[1.5]"),
     "a state that is packed in an unknown way": ("moments", BY_NAME["moments"].seeds[0].replace(b"PK", b"PX")),

@@ -21,6 +21,8 @@ FOUND = {  # what fuzzing found, each once an exception that no command expected
     "no parquet": ("parquet", b"PAR1" + bytes(8) + b"PAR1"),
     "nested manifest": ("cache_manifest", DEEP),
     "parameters that are nested too deeply": ("params", DEEP),
+    "keys that are mappings inside each other": ("params", b"? " * 20 + b"a"),
+    "keys that are mappings in braces": ("params", b"{" * 20 + b"a: 1" + b"}: 1" * 19 + b"}"),
     "a manifest with a number of 5000 digits": ("cache_manifest", b'{"files": ' + b"9" * 5000 + b"}"),
     "an array whose header ends early": ("embeddings", npy(np.ones((3, 4), np.float32))[:20]),
     "an array larger than its file": ("embeddings", npy(np.ones((3, 4))).replace(b"(3, 4)", b"(3, 9)")),

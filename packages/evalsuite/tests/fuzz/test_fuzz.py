@@ -33,6 +33,8 @@ FOUND = {  # what fuzzing found, each once an exception that no command expected
     "a judge's line without what it said": ("judge_cache", b'{"key": "a"}\n'),
     "a source that is nested too deeply": ("source", DEEP),
     "parameters that are nested too deeply": ("params", DEEP),
+    "keys that are mappings inside each other": ("params", b"? " * 20 + b"a"),
+    "keys that are mappings in braces": ("params", b"{" * 20 + b"a: 1" + b"}: 1" * 19 + b"}"),
     "a configuration that is nested too deeply": ("encoder_config", DEEP),
     "a configuration with a number of 5000 digits": ("encoder_config", CONFIG.replace(b"16", b"9" * 5000, 1)),
     "a size in base 256 that is no size": ("zeroshot_shard", SHARD[:124] + b"\x80" + b"\xff" * 11 + SHARD[136:]),

@@ -11,6 +11,8 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ConfigDict, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.composer import Composer
+from ruamel.yaml.nodes import ScalarNode
 from ruamel.yaml.scanner import RoundTripScanner
 
 DEEPEST = 100  # brackets inside each other; what a scanner takes grows with the square of that
@@ -66,11 +68,22 @@ class _Scanner(RoundTripScanner):
         super().fetch_flow_collection_start(*args, **kwargs)
 
 
+class _Composer(Composer):
+    """Stops at keys that are mappings or lists; inside each other they would take a time exponential in their depth."""
+
+    def compose_mapping_node(self, anchor: Any) -> Any:
+        node = super().compose_mapping_node(anchor)
+        for key, _ in node.value:
+            if not isinstance(key, ScalarNode):
+                raise ValueError(f"line {key.start_mark.line + 1}: expected a name for a key, got a mapping or a list")
+        return node
+
+
 def _parse(path: Path) -> CommentedMap:
     if not path.is_file():
         raise ParamsError(f"Expected a parameter file at {path}, found none. Pass --params FILE.")
     yaml = YAML(typ="rt")
-    yaml.Scanner = _Scanner
+    yaml.Scanner, yaml.Composer = _Scanner, _Composer
     try:
         whole = yaml.load(path.read_bytes().decode("utf-8-sig"))
     except Exception as error:  # beside YAMLError the library raises what it stumbles over: a date of no calendar, ...

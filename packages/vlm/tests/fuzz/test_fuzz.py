@@ -13,6 +13,8 @@ DEEP = b"[" * 5000
 FOUND = {  # what fuzzing found, each once an exception that no command expected, or a message that named no file
     "an element that is nested too deeply": ("conversations", b"[" + DEEP),
     "parameters that are nested too deeply": ("params", DEEP),
+    "keys that are mappings inside each other": ("params", b"? " * 20 + b"a"),
+    "keys that are mappings in braces": ("params", b"{" * 20 + b"a: 1" + b"}: 1" * 19 + b"}"),
     "a line that is nested too deeply": ("conversation_lines", LINES + DEEP),
     "half a surrogate pair": ("conversation_lines", LINES.replace(b"Hi", b"\\ud800")),
     "one key twice": ("conversation_lines", LINES.replace(b'{"id": 2', b'{"id": 2, "id": 3')),
