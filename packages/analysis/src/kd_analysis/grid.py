@@ -70,7 +70,7 @@ class Grid:
         self.students = tuple(_distinct(r.student for r in scores if r.student))
         taught = _distinct(r.teacher for r in scores if r.student and r.teacher != NO_TEACHER)
         self.teachers = tuple([t for t in self.encoders if t in taught] + [t for t in taught if t not in self.encoders])
-        self.trainings = tuple(_distinct(_training(r) for r in scores if r.student and r.teacher != NO_TEACHER))
+        self.trainings = tuple(_distinct(training_of(r) for r in scores if r.student and r.teacher != NO_TEACHER))
 
     def get(
         self,
@@ -101,7 +101,7 @@ class Grid:
 
     def alone(self) -> list[tuple[str, Training]]:
         """Students without a teacher: architecture and how they were trained."""
-        return _distinct((r.student, _training(r)) for r in self.results if r.teacher == NO_TEACHER and r.student)
+        return _distinct((r.student, training_of(r)) for r in self.results if r.teacher == NO_TEACHER and r.student)
 
     @property
     def top1(self) -> str:
@@ -123,15 +123,16 @@ class Grid:
         ]  # fmt: skip
         if not ends:
             return Main(self.places[0] if self.places else ALONE, "", PRETRAINED)
-        training = _most((_training(r), (r.framework, r.llm, r.teacher, r.student)) for r in ends)
-        mine = [r for r in ends if _training(r) == training]
+        training = _most((training_of(r), (r.framework, r.llm, r.teacher, r.student)) for r in ends)
+        mine = [r for r in ends if training_of(r) == training]
         student = _most((r.student, r.teacher) for r in mine)
         placed = [r for r in ends if r.student == student and (r.framework or r.llm)]
-        where = _most((Place(r.framework, r.llm), (r.teacher, _training(r))) for r in placed) if placed else ALONE
+        where = _most((Place(r.framework, r.llm), (r.teacher, training_of(r))) for r in placed) if placed else ALONE
         return Main(where, student, training)
 
 
-def _training(r: Result) -> Training:
+def training_of(r: Result) -> Training:
+    """How the student of a result came about."""
     return Training(r.loss, r.dataset, r.epochs, r.epoch)
 
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from kd_analysis.compare import plain
-from kd_analysis.grid import Grid, Training
+from kd_analysis.grid import Grid, Training, training_of
 from kd_analysis.results import NO_TEACHER, SCORE, Result
 from kd_analysis.scores import InputError
 from kd_analysis.table import Cell, Column, Row, Table, blocks, half_width, resolvable, row
@@ -56,21 +56,23 @@ def side(name: str, results: Sequence[Result], choice: Choice, names: Mapping[st
         raise InputError(f"{name}: expected scores of students with {_said(choice)}; it has {_there(results)}.")
     found: dict[Where, dict[str, Result]] = {}
     for r in grid.results:
-        if r.metric == SCORE and r.student and r.teacher != NO_TEACHER and _training(r) == main.training:
+        if r.metric == SCORE and r.student and r.teacher != NO_TEACHER and training_of(r) == main.training:
             where = Where(*(plain(names.get(part, part)) for part in (r.llm, r.teacher, r.student)))
             tasks = found.setdefault(where, {})
             tasks[r.task] = _preferred(name, tasks.get(r.task, r), r, main.place.framework)
     return Side(name, main.training, found)
 
 
+def _chosen_by(r: Result) -> dict[str, str]:
+    """A result under the columns of `CHOSEN_BY`; empty where it has no student, or no VLM."""
+    epochs = f"{r.epochs:g}" if r.student else ""
+    return {"loss": r.loss, "dataset": r.dataset, "epochs": epochs, "framework": r.framework}
+
+
 def _takes(choice: Choice, r: Result) -> bool:
-    said = {"framework": r.framework}
-    if r.student:
-        said |= {"loss": r.loss, "dataset": r.dataset, "epochs": f"{r.epochs:g}"}
-    alike = {key: str if key == "epochs" else plain for key in said}  # 1.5 is not 15
-    return all(
-        not said[key] or alike[key](said[key]) == alike[key](value) for key, value in choice.items() if key in said
-    )
+    alike = {key: str if key == "epochs" else plain for key in CHOSEN_BY}  # 1.5 is not 15
+    said = _chosen_by(r)
+    return all(not said[key] or alike[key](said[key]) == alike[key](value) for key, value in choice.items())
 
 
 def _preferred(name: str, one: Result, two: Result, framework: str) -> Result:
@@ -87,18 +89,9 @@ def _said(choice: Choice) -> str:
 
 
 def _there(results: Sequence[Result]) -> str:
-    students = [r for r in results if r.student]
-    parts = {
-        "loss": {r.loss for r in students},
-        "dataset": {r.dataset for r in students},
-        "epochs": {f"{r.epochs:g}" for r in students},
-        "framework": {r.framework for r in students},
-    }
-    return "; ".join(f"{key} {', '.join(sorted(filter(None, some))) or '(none)'}" for key, some in parts.items())
-
-
-def _training(r: Result) -> Training:
-    return Training(r.loss, r.dataset, r.epochs, r.epoch)
+    students = [_chosen_by(r) for r in results if r.student]
+    found = {key: sorted({one[key] for one in students} - {""}) for key in CHOSEN_BY}
+    return "; ".join(f"{key} {', '.join(some) or '(none)'}" for key, some in found.items())
 
 
 def pairs(one: Side, two: Side) -> Iterator[tuple[Where, Result, Result]]:
