@@ -17,6 +17,7 @@ from kd_evalsuite.tables import READERS, utf8
 IDS = ("id", "question_id", "questionId", "index", "pid", "idx", "doc_id", "item_id")
 TEXTS = ("prediction", "filtered_resps", "resps", "text", "response", "reply", "answer", "output")
 _IMAGE_SUFFIX = re.compile(r"\.(?:jpe?g|png|webp|bmp|gif)$", re.IGNORECASE)
+_PLAIN = re.compile(r"[a-z]|yes|no", re.IGNORECASE | re.ASCII)
 SHOWN = 5
 
 
@@ -29,12 +30,14 @@ class Answer:
         prediction: The reply with what else is known of it.
         prompt: The prompt, where the file has it; tells questions on one image apart.
         position: Whether `id` is the item's position in the data set (lmms-eval's `doc_id`).
+        target: The gold answer that the file has beside a position.
     """
 
     id: str
     prediction: Prediction
     prompt: str = ""
     position: bool = False
+    target: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +70,17 @@ def read_answers(path: Path) -> list[Answer]:
             f"{path}: {len(failed)} of {len(rows)} items failed and have no reply, e.g. {first}. "
             "They are asked again by evalsuite predict; a score counts every item."
         )
-    return [_answer(path, number, row) for number, row in enumerate(rows, start=1)]
+    column = _column(rows)
+    return [_answer(path, number, row, column) for number, row in enumerate(rows, start=1)]
 
 
-def _answer(path: Path, number: int, row: Any) -> Answer:
+def _column(rows: Sequence[Any]) -> str | None:
+    """Where the replies of a file stand: one column for all rows, as another may hold gold answers (`answer`)."""
+    found = {name for row in rows if isinstance(row, dict) for name in row}
+    return next((name for name in TEXTS if name in found), None)
+
+
+def _answer(path: Path, number: int, row: Any, column: str | None) -> Answer:
     if not isinstance(row, dict):
         raise DataError(f"{path}:{number}: expected an object, got {type(row).__name__}.")
     if "prompt_sha256" in row or ({"id", "prediction"} <= row.keys() and row.keys() <= set(Prediction.model_fields)):
@@ -80,23 +90,28 @@ def _answer(path: Path, number: int, row: Any) -> Answer:
             raise DataError(f"{path}:{number}: not a prediction: {error}") from None
         return Answer(own.id, own)
     name = next((name for name in IDS if row.get(name) is not None), None)
-    text = next((name for name in TEXTS if row.get(name) is not None), None)
-    if name is None or text is None:
-        wanted = f"an id ({', '.join(IDS)})" if name is None else f"a reply ({', '.join(TEXTS)})"
+    if name is None or column is None or column not in row:
+        wanted = f"an id ({', '.join(IDS)})" if name is None else f"a reply ({column or ', '.join(TEXTS)})"
         raise DataError(f"{path}:{number}: expected {wanted}; found {', '.join(map(str, row))}.")
     key = str(row[name])
-    one = _bare_prediction(key, _text(row[text]))
-    return Answer(key, one, str(row.get("prompt") or ""), position=name == "doc_id")
+    said = _text(row[column])
+    if said is None:
+        raise DataError(
+            f"{path}:{number}: {key} has no reply, {column!r} is null. "
+            'A model that said nothing has an empty text there (""); an item that failed is to be asked again.'
+        )
+    one = _bare_prediction(key, said)
+    return Answer(key, one, str(row.get("prompt") or ""), name == "doc_id", str(row.get("target") or ""))
 
 
 def _bare_prediction(key: str, text: str) -> Prediction:
     return Prediction(id=key, prediction=text, tokens=0, seconds=0)
 
 
-def _text(value: Any) -> str:
+def _text(value: Any) -> str | None:
     while isinstance(value, list):
         value = value[0] if value else ""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _mme_texts(folder: Path) -> list[Answer]:
@@ -122,15 +137,18 @@ def match(answers: Sequence[Answer], items: Sequence[Item], path: Path) -> Match
     By the item's id; else by position; else by the name of the question or of its picture, told apart by the prompt.
 
     Raises:
-        DataError: If two replies are of one item, or a reply could be of several items.
+        DataError: If two replies are of one item, or a reply could be of several items, or the answers that a file
+            gives beside positions are not those of the items there.
     """
     by_id = {item.id: item for item in items}
+    at = {item.row if item.row is not None else k: item for k, item in enumerate(items)}
     named = _by_name(items)
+    _require_order(answers, at, path)
     found: dict[str, Prediction] = {}
     problems: list[str] = []
     unmatched = 0
     for answer in answers:
-        candidates = _candidates(answer, by_id, named, items)
+        candidates = _candidates(answer, by_id, named, at)
         if len(candidates) > 1:
             problems.append(f"{answer.id!r} could be of {len(candidates)} items")
         elif not candidates:
@@ -146,10 +164,11 @@ def match(answers: Sequence[Answer], items: Sequence[Item], path: Path) -> Match
 
 
 def _candidates(
-    answer: Answer, by_id: Mapping[str, Item], named: Mapping[str, list[Item]], items: Sequence[Item]
+    answer: Answer, by_id: Mapping[str, Item], named: Mapping[str, list[Item]], at: Mapping[int, Item]
 ) -> list[Item]:
     if answer.position:
-        return [items[int(answer.id)]] if answer.id.isdigit() and int(answer.id) < len(items) else []
+        item = _at(answer, at)
+        return [item] if item else []
     if answer.id in by_id:
         return [by_id[answer.id]]
     found = named.get(_bare(answer.id), [])
@@ -159,6 +178,23 @@ def _candidates(
         longest = max(len(_stem(item.question)) for item in found)
         found = [item for item in found if len(_stem(item.question)) == longest]
     return found
+
+
+def _at(answer: Answer, at: Mapping[int, Item]) -> Item | None:
+    return at.get(int(answer.id)) if answer.id.isdecimal() and len(answer.id) < 10 else None
+
+
+def _require_order(answers: Sequence[Answer], at: Mapping[int, Item], path: Path) -> None:
+    """Letters, yes and no beside positions have to be the items' own; a label in ten may have been corrected."""
+    told = [(a, item) for a in answers if a.position and (item := _at(a, at)) and _PLAIN.fullmatch(a.target.strip())]
+    other = [(a, item) for a, item in told if a.target.strip().lower() != item.gold[0].lower()]
+    if len(other) > len(told) / 10:
+        answer, item = other[0]
+        raise DataError(
+            f"{path}: {len(other)} of {len(told)} answers are not those of the data at these positions, e.g. doc_id "
+            f"{answer.id} with {answer.target!r}, where the data have {item.gold[0]!r}. Expected positions in the "
+            "whole data set in its own order; give the split and the files that the replies were made from."
+        )
 
 
 def _by_name(items: Sequence[Item]) -> dict[str, list[Item]]:

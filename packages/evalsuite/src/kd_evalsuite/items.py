@@ -52,6 +52,7 @@ class Item:
         pictures: In the order of the prompt; empty for a question about text alone.
         category: The dataset's own subdivision, empty where it has none.
         fields: What else a prompt or a scorer needs, named as in the dataset.
+        row: Its position in the whole data set, where the task is only a part of that.
     """
 
     id: str
@@ -62,6 +63,7 @@ class Item:
     pictures: tuple[Picture, ...] = ()
     category: str = ""
     fields: Mapping[str, Any] = field(default_factory=dict)
+    row: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

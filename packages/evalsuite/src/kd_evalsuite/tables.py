@@ -4,8 +4,9 @@ import csv
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache, partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from kd_evalsuite.reading import parquet_errors
 from kd_evalsuite.store import Store
 
 Row = dict[str, Any]
+POSITION = "position in the data set"  # what `read_rows` adds to a row: how many stood before it, those not kept too
 SPLITS = ("train", "validation", "val", "dev", "testmini", "testdev", "test")
 
 
@@ -27,7 +29,7 @@ def read_rows(
     below: str = "",
     keep: Callable[[Row], bool] = lambda row: True,
 ) -> list[Row]:
-    """All rows of the split, in the order of the sorted files.
+    """All rows of the split, in the order of the sorted files, each with its position (`POSITION`).
 
     Args:
         folder: The benchmark's folder; files may lie in subfolders, as on the Hub.
@@ -44,9 +46,15 @@ def read_rows(
     files = _files(folder, split, below)
     rows: list[Row] = []
     store = Store()
+    numbers = count()
     for file in files:
-        parquet = file.suffix == ".parquet"
-        found = _parquet(file, pictures, keep, store) if parquet else READERS[file.suffix](file, pictures)
+        if file.suffix == ".parquet":
+            found = _parquet(file, pictures, keep, store, numbers)
+        else:
+            found = [
+                {**row, POSITION: number}
+                for row, number in zip(READERS[file.suffix](file, pictures), numbers, strict=False)
+            ]
         for row in found:
             for theirs, ours in (rename or {}).items():
                 if ours not in row and theirs in row:
@@ -106,13 +114,18 @@ def _require(file: Path, rows: Sequence[Row], required: Sequence[str]) -> None:
     for number, row in enumerate(rows, start=1):
         if missing := [c for c in required if c not in row]:
             at = f"row {number}: " if number > 1 else ""
-            raise DataError(f"{file}: {at}expected columns {', '.join(missing)}; found {', '.join(map(str, row))}.")
+            there = ", ".join(str(column) for column in row if column != POSITION)
+            raise DataError(f"{file}: {at}expected columns {', '.join(missing)}; found {there}.")
         if not row.keys() - {None} == row.keys():
             raise DataError(f"{file}: row {number} has more cells than the table has columns.")
 
 
 def _parquet(
-    file: Path, pictures: bool, keep: Callable[[Row], bool] = lambda row: True, store: Store | None = None
+    file: Path,
+    pictures: bool,
+    keep: Callable[[Row], bool] = lambda row: True,
+    store: Store | None = None,
+    numbers: Iterator[int] | None = None,
 ) -> list[Row]:
     import pyarrow.parquet as pq
 
@@ -122,7 +135,10 @@ def _parquet(
         rows: list[Row] = []
         store = store or Store()
         for batch in table.iter_batches(batch_size=32 if pictures else 4096, columns=columns):
-            found = [row for row in batch.to_pylist() if keep(row)]
+            every = batch.to_pylist()
+            for row, number in zip(every, numbers or (), strict=False):
+                row[POSITION] = number
+            found = [row for row in every if keep(row)]
             rows.extend(_held_once(found, store) if pictures else found)
     return rows
 

@@ -1,21 +1,24 @@
-"""From a reply to an answer. Total functions: any text gives an answer or None, and None is never a guess.
+r"""From a reply to an answer. Total functions: any text gives an answer or None, and None is never a guess.
 
 `letter` is what the protocol `paper` uses wherever an option is asked for. In this order, the first that applies wins:
 
 1. the reply is one letter, alone or in brackets, with or without a final mark: `b`, `(B)`, `B.`, `**B**`;
 2. it starts with a letter that is marked off: `B. green`, `(B) green`, `B) green`, `B: …`, a letter on a line of its
-   own, or a capital other than the articles A and I followed by a word (`B because …`);
-3. it names a letter after "answer", "option" or "choice": `The answer is (B).`; the last such phrase counts;
+   own, or a capital followed by a word (`B because …`);
+3. it puts a letter into a box (`\boxed{B}`), or names it after "answer", "correct option" or "best choice": `The
+   answer is (B).`; the last such phrase counts; where there is none, the last letter after "option" or "choice";
 4. it contains exactly one of the option texts as whole words, and names no other letter;
 5. exactly one capital letter stands alone in it.
 
-Letters beyond the number of options do not count. Two candidates (`B or C`, `(A), (B)`) are no answer.
+The article A and the pronoun I are no letters: what follows them tells (`A dog`, `A is right`; `_WORDS`), so that no
+option is read more readily than another. Letters beyond the number of options do not count. Two candidates (`B or C`,
+`(A), (B)`) are no answer.
 """
 
 import re
 from collections.abc import Sequence
 
-EXTRACTOR_VERSION = "1"
+EXTRACTOR_VERSION = "2"
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 LIMIT = 20_000  # characters of a reply that are looked at
 
@@ -24,32 +27,41 @@ _START = re.compile(
     r"[(\[](?P<bracketed>[A-Za-z])[)\]]"
     r"|(?P<marked>[A-Za-z])(?:[.):](?=\s|$|[A-Z(])|,(?=\s))"
     r"|(?P<line>[A-Za-z])\s*\n"
-    r"|(?P<capital>[B-HJ-Z])\s+(?=[a-z])"
+    r"|(?P<capital>[A-Z])\s+(?=[a-z])"
 )
-_PHRASE = re.compile(
-    r"\b(?:answer|option|choice)\b(?:\s+(?:is|would be|should be|must be))?\s*[:=]?\s*(?:option\s+)?"
-    r"[(\[\"'*]*([A-Za-z])(?![A-Za-z0-9'’])",
-    re.IGNORECASE,
+_TAIL = r"(?:\s+(?:is|would be|should be|must be))?\s*[:=]?\*?\s*(?:option\s+)?[(\[\"'*]*([A-Za-z])(?![A-Za-z0-9'’])"
+_BOXED = r"\\boxed\{\s*(?:\\text\w*\{\s*)?\(?([A-Za-z])[).]?\s*\}"
+_ANSWER = re.compile(rf"{_BOXED}|\b(?:answer|(?:correct|right|best) (?:option|choice))\b\*?{_TAIL}", re.IGNORECASE)
+_OPTION = re.compile(rf"\b(?:option|choice)\b\*?{_TAIL}", re.IGNORECASE)
+_WORDS = re.compile(  # an A before a word that can follow an article; an I before any but of a few words
+    r"(?<![A-Za-z0-9'’])(?:"
+    r"A\s+(?!(?:is|was|or|and|but|because|since|as|seems|appears|has|shows|describes|depicts|matches|would)\b)(?=[a-z])"
+    r"|I(?=['’]|\s+(?!(?:is|or|and|because)\b)[a-z]))"
 )
 _ANOTHER = re.compile(r"[)\]*\"'.]*\s*(?:,|/|&|\bor\b|\band\b)\s*(?:[(\[][A-Za-z]|[A-Z])(?![A-Za-z0-9'’])")
 _SPACES = re.compile(r"\s+")
+_SAID = re.compile(r"answer\*{0,2}\s*(?:is\b\s*[:=]?|[:=])", re.IGNORECASE)
+_NUMBER = re.compile(r"-?(?:(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|(?<!\d)\.\d+)(?:[eE][+-]?\d{1,3})?")
 
 
 def letter(reply: str, choices: Sequence[str]) -> str | None:
     """The capital letter of the option that `reply` chooses (rules above), or None."""
     known = LETTERS[: len(choices)] or LETTERS
-    text = _single(reply[:LIMIT]).strip().strip("*_`\"'").strip()
+    whole = _single(reply[:LIMIT]).strip().strip("*_`\"'").strip()
+    text = whole.replace("**", "").replace("__", "")
     if match := _ALONE.fullmatch(text):
         return _known(match[1], known)
-    if match := _START.match(text):
+    if (match := _START.match(text)) and not _WORDS.match(text):
         return None if _weighs(text, match) else _known(str(match[match.lastgroup or 0]), known)
-    if phrases := [m for m in _PHRASE.finditer(text) if _is_letter(m, text)]:
-        return None if _weighs(text, phrases[-1]) else _known(phrases[-1][1], known)
-    named = _named(text, choices)
+    for phrase in (_ANSWER, _OPTION):
+        if found := [m for m in phrase.finditer(text) if _is_letter(m, text)]:
+            last = found[-1]
+            return None if _weighs(text, last) else _known(str(last[last.lastindex or 0]), known)
+    named = _named(whole, choices)
     alone = _isolated(text, known)
     if len(named) == 1:
-        return named[0] if not [x for x in alone if x not in (named[0], "A", "I")] else None
-    return alone[0] if len(alone) == 1 and not named and alone[0] not in "AI" else None
+        return named[0] if not [x for x in alone if x != named[0]] else None
+    return alone[0] if len(alone) == 1 and not named else None
 
 
 def _single(text: str) -> str:
@@ -68,13 +80,13 @@ def _weighs(text: str, match: re.Match[str]) -> bool:
 
 def _is_letter(match: re.Match[str], text: str) -> bool:
     """Whether the letter of an answer phrase is one: not the article of `the answer is a dog`."""
+    start = match.start(match.lastindex or 0)
     rest = text[match.end() :].strip(".)]!*\"' ")
-    article = match[1] in "AI" and re.match(r"\s+[a-z]", text[match.end() :]) is not None
-    return (match[1].isupper() and (not article or _weighs(text, match))) or not rest
+    return (text[start].isupper() and not _WORDS.match(text, start)) or not rest
 
 
 def _isolated(text: str, known: str) -> list[str]:
-    found = re.findall(r"(?<![A-Za-z0-9'’])([A-Z])(?![A-Za-z0-9'’])", text)
+    found = re.findall(r"(?<![A-Za-z0-9'’])([A-Z])(?![A-Za-z0-9'’])", _WORDS.sub(" ", text))
     return sorted({x for x in found if x in known})
 
 
@@ -120,11 +132,14 @@ def number(text: str) -> float | None:
 
 
 def last_number(reply: str) -> str | None:
-    """The number after the last "answer is", or else the last number in the reply, without thousands separators."""
+    """The number after the last "answer is" or "answer:", or else the last in the reply, without thousands separators.
+
+    Of a sum (`the answer is 3 + 4 = 7`) what stands behind its last equals sign.
+    """
     text = reply[:LIMIT]
-    tail = re.split(r"answer(?:\s+is)?\s*[:=]?", text, flags=re.IGNORECASE)[-1]
-    for part in (tail, text):
-        found = re.findall(r"-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][+-]?\d{1,3})?", part)
-        if found:
-            return str((found[0] if part is tail and tail != text else found[-1]).replace(",", ""))
-    return None
+    tail = _SAID.split(text)[-1]
+    sentence = re.split(r"[.!?]\s|\n", tail.lstrip(), maxsplit=1)[0]
+    if tail != text and (found := _NUMBER.findall(sentence.rpartition("=")[2]) or _NUMBER.findall(tail)):
+        return str(found[0].replace(",", ""))
+    found = _NUMBER.findall(text)
+    return str(found[-1].replace(",", "")) if found else None

@@ -116,6 +116,39 @@ def test_replies_of_lmms_eval_are_by_position(benchmark_root, tmp_path):
     assert report(load_replies("ai2d", tmp_path / "samples.jsonl", benchmark_root), "paper")["value"] == 100
 
 
+@pytest.mark.parametrize("form", ["vlmevalkit", "cambrian", "mathvista"])
+@pytest.mark.parametrize("nothing", [None, [None]])
+def test_a_reply_that_is_null_is_none_and_never_the_gold_answer_beside_it(form, nothing, benchmark_root, tmp_path):
+    reply = {"vlmevalkit": "prediction", "cambrian": "answer", "mathvista": "response"}[form]
+    for first in (1, 2):  # of all rows, and of every second
+        rows = [{**FORMS[form](item, "Z"), "answer": item.gold[0]} for item in items_of(benchmark_root, "ai2d")]
+        for row in rows[::first]:
+            row[reply] = nothing
+        write_jsonl(tmp_path / "p.jsonl", rows)
+        with pytest.raises(DataError, match=f"'{reply}' is null"):
+            load_replies("ai2d", tmp_path / "p.jsonl", benchmark_root)
+
+
+def test_positions_count_the_whole_data_set_where_the_task_is_a_part_of_it(benchmark_root, tmp_path):
+    whole = [*items_of(benchmark_root, "mme_cognition"), *items_of(benchmark_root, "mme_perception")]
+    whole.sort(key=lambda item: item.row)
+    assert [item.row for item in whole] == list(range(36))
+    rows = [{"doc_id": item.row, "target": item.gold[0], "filtered_resps": [item.gold[0]]} for item in whole]
+    write_jsonl(tmp_path / "samples.jsonl", rows)
+    for part, others in (("mme_perception", 12), ("mme_cognition", 24)):
+        found = report(load_replies(part, tmp_path / "samples.jsonl", benchmark_root), "lmms")
+        assert found["value"] == found["best"]
+        assert found["predictions"]["of_no_item"] == others
+
+
+def test_positions_in_another_order_are_refused_by_the_answers_beside_them(benchmark_root, tmp_path):
+    items = items_of(benchmark_root, "ai2d")
+    rows = [{"doc_id": k, "target": i.gold[0], "filtered_resps": [i.gold[0]]} for k, i in enumerate(items[::-1])]
+    write_jsonl(tmp_path / "samples.jsonl", rows)
+    with pytest.raises(DataError, match="are not those of the data at these positions"):
+        load_replies("ai2d", tmp_path / "samples.jsonl", benchmark_root)
+
+
 def test_replies_in_tables_and_in_json(benchmark_root, tmp_path):
     items = items_of(benchmark_root, "ai2d")
     (tmp_path / "p.tsv").write_text("index\tprediction\n" + "".join(f"{i.id}\t{i.gold[0]}\n" for i in items))

@@ -3,6 +3,7 @@ from hypothesis import strategies as st
 from kd_evalsuite import text, vqa
 from kd_evalsuite.items import Item
 from kd_evalsuite.judges import anls, choice, exact, ocr_contains, ocr_exact, relaxed, typed, vqa_accuracy, yes_no
+from kd_evalsuite.tasks.mme import own_script
 
 CHOICES = ("red car", "green car", "blue car", "a dog")
 
@@ -37,9 +38,30 @@ def test_letters_are_read_after_an_answer_phrase():
         assert text.letter(reply, CHOICES) == "B", reply
 
 
-def test_the_article_of_an_answer_is_no_letter():
+SAYS = (
+    "**Answer:** X", "**Answer**: X", "*Answer:* (X)", "Answer - X", "Final answer: **X**", "So it is\n\n**X**",
+    "X is the correct answer.", "X is right because the sky is clear", "X because of the sky",
+    "I choose X", "It's X.", "I would pick X", "The best choice here would be X",
+    r"\boxed{X}", r"The answer is $\boxed{\text{X}}$.", r"Option C looks near, so \boxed{X}",
+    "The answer is X. Option C is wrong.", "The answer is X. Option A shows a tree, and option D shows a cat.",
+    "Option A is wrong. The answer is X", "The correct option is X because choice D has no leaves.",
+)  # fmt: skip
+
+
+def test_no_letter_is_read_more_readily_than_another():
+    for reply in SAYS:
+        found = [text.letter(reply.replace("X", letter), CHOICES) for letter in "ABCD"]
+        assert found == list("ABCD"), reply
+
+
+def test_articles_and_pronouns_are_no_letters():
     assert text.letter("The answer is a dog", CHOICES) == "D"
     assert text.letter("A dog", CHOICES) == "D"
+    many = [str(number) for number in range(10)]
+    for reply in ("A cat sits there", "I see a cat", "I'm not sure", "A man rides a horse", "The answer is a mystery"):
+        assert text.letter(reply, CHOICES) is None, reply
+        assert text.letter(reply, many) is None, reply
+    assert text.letter("I think that it is B", many) == "B"
 
 
 def test_option_texts_count_as_whole_words_and_the_longest_wins():
@@ -59,10 +81,31 @@ def test_yes_and_no_are_words():
     assert [text.yes_no(r) for r in ("", "Not sure", "none", "I know", "maybe yes, maybe no")] == [None] * 5
 
 
+def test_mmes_own_script_strips_nothing():
+    item = Item(id="1", question="?", gold=("Yes",), choices=("Yes", "No"))
+    said = {"Yes.": 1, "YES it is": 1, " yes": 1, "No": 0, "..yes": 0, "\n\nYes": 0, "y": 0, "Not yes": 0}
+    assert {reply: own_script(reply, item).score for reply in said} == said
+    assert own_script("y", item).answer is None
+
+
 def test_the_last_number_is_found_without_separators():
     assert text.last_number("The answer is 1,234.5 apples, not 7") == "1234.5"
     assert text.last_number("first 3 then 4") == "4"
     assert text.last_number("none") is None
+
+
+def test_a_number_stands_behind_answer_is_and_not_behind_the_word_answer():
+    counted = "To answer the question, we count 3 red and 4 blue balls, so the total is 7."
+    assert text.last_number(counted) == "7"
+    for reply in (
+        "The answer is 3 + 4 = 7",
+        "**Answer:** 7. Of 9",
+        "The answer is 7, not 9",
+        "the answer is: x = 7 cm\nof 9",
+    ):
+        assert text.last_number(reply) == "7", reply
+    assert text.last_number("The answer is .5") == ".5"
+    assert text.last_number("1.5") == "1.5"
 
 
 def test_contractions_are_mended():

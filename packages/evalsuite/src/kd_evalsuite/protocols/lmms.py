@@ -173,7 +173,7 @@ def realworld(reply: str, item: Item) -> Verdict:
 
 
 def yes_no(reply: str, item: Item) -> Verdict:
-    """MME, also its own script: `yes` or `no`, y or n alone, or one of the two within the first four characters."""
+    """MME: `yes` or `no`, y or n alone, or one of the two within the first four characters."""
     text = reply.lower().strip().replace(".", "")
     if len(text) == 1:
         answer = {"y": "Yes", "n": "No"}.get(text)

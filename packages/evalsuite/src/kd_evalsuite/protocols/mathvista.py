@@ -13,7 +13,7 @@ from kd_evalsuite import metrics, text
 from kd_evalsuite.items import Item
 
 UNREAD = metrics.Verdict(0.0, None)
-RULES_VERSION = "2"
+RULES_VERSION = "3"
 _BRACKETED = re.compile(r"\(([a-zA-Z])\)")
 _LIST = re.compile(r"\[[^\[\]]{1,400}\]")
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from kd_evalsuite import judges
 from kd_evalsuite.items import DataError, Item, Prompt, content_id, distinct, picture_of
-from kd_evalsuite.metrics import Judge, Metric, items_mean, mme_total
+from kd_evalsuite.metrics import Judge, Metric, Verdict, items_mean, mme_total
 from kd_evalsuite.protocols import cambrian, lmms, vlmevalkit
-from kd_evalsuite.tables import Row, data_files, read_rows, utf8
+from kd_evalsuite.tables import POSITION, Row, data_files, read_rows, utf8
 from kd_evalsuite.tasks.base import LETTER_TOKENS, SINGLE_WORD, Hub, Task, as_it_is, asked
 
 PERCEPTION = (
@@ -49,6 +49,7 @@ def read(part: Sequence[str], folder: Path, pictures: bool) -> list[Item]:
                 pictures=(picture,) if picture else (),
                 category=row["category"],
                 fields={"question_id": str(row["question_id"])},
+                row=row.get(POSITION),
             )
         )
     return items
@@ -87,6 +88,13 @@ def asked_once(item: Item) -> Prompt:
     return asked(item.question.strip().replace(INSTRUCTION, ""), SINGLE_WORD, pictures=item.pictures)
 
 
+def own_script(reply: str, item: Item) -> Verdict:
+    """MME's `calculation.py`: `yes` or else `no` within the first four characters; nothing is stripped."""
+    head = reply.lower()[:4]
+    answer = "Yes" if "yes" in head else "No" if "no" in head else None
+    return Verdict(float(answer in item.gold), answer) if answer else Verdict(0.0, None)
+
+
 def metrics(judge: Judge) -> tuple[Metric, ...]:
     """The sum over categories of accuracy and accuracy of images, and the share of right answers."""
     return Metric("score", judge, mme_total), Metric("accuracy", judge, items_mean)
@@ -106,7 +114,7 @@ def _task(part: str, categories: Sequence[str], size: int, folder: str = "") -> 
             "cambrian": metrics(cambrian.yes_no),
             "lmms": metrics(lmms.yes_no),
             "vlmevalkit": metrics(vlmevalkit.yes_no),
-            "official": metrics(lmms.yes_no),
+            "official": metrics(own_script),
         },
         hub=Hub("lmms-lab/MME", ("data/test-*.parquet",), "d6c9023f017b564f7b3ccccf5348166bce8fdbcd"),
         folder=folder,

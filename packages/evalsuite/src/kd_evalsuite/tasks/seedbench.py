@@ -9,7 +9,7 @@ from kd_evalsuite import judges
 from kd_evalsuite.items import Item, Prompt, distinct, picture_of
 from kd_evalsuite.metrics import Metric, items_mean
 from kd_evalsuite.protocols import cambrian, lmms, vlmevalkit
-from kd_evalsuite.tables import Row, read_rows
+from kd_evalsuite.tables import POSITION, Row, read_rows
 from kd_evalsuite.tasks.base import (
     LETTER_DIRECTLY,
     LETTER_TOKENS,
@@ -49,6 +49,7 @@ def read(folder: Path, pictures: bool) -> list[Item]:
                 choices=tuple(str(row[k]) for k in OPTIONS),
                 pictures=tuple(p for cell in cells if (p := picture_of(cell, folder))),
                 category=TYPES.get(str(row.get("question_type_id", "")), str(row.get("category") or "")),
+                row=row[POSITION],
             )
         )
     return items
