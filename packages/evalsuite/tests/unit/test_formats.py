@@ -37,6 +37,12 @@ def test_mmbench_as_a_tsv_whose_rotations_name_the_row_that_holds_their_picture(
     assert items[0].choices == ("x", "y")
 
 
+def test_a_table_of_realworldqa_whose_options_would_not_be_shown_is_refused(tmp_path):
+    rows = [{"index": 0, "question": "Which?", "A": "x", "B": "y", "answer": "A", "image": coded(1)}]
+    with pytest.raises(DataError, match="expected options within the questions, got columns A, B"):
+        load_folder(tsv(tmp_path / "RealWorldQA.tsv", rows), "realworldqa")
+
+
 def test_seedbench_as_a_tsv(tmp_path):
     row = {
         "index": 3,

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from kd_evalsuite import judges
-from kd_evalsuite.items import Item, Prompt, content_id, distinct, picture_of
+from kd_evalsuite.items import DataError, Item, Prompt, content_id, distinct, picture_of
 from kd_evalsuite.metrics import Metric, Verdict, items_mean
 from kd_evalsuite.protocols import cambrian, lmms, vlmevalkit
 from kd_evalsuite.tables import read_rows
@@ -19,6 +19,11 @@ _OPTION = re.compile(r"^\(?([A-Z])[.)]\s*(.+?)\s*$", re.MULTILINE)
 def read(folder: Path, pictures: bool) -> list[Item]:
     """Columns image, question (ends with its own instruction, may list options), answer (letter, word or number)."""
     rows = read_rows(folder, required=("question", "answer"), pictures=pictures)
+    if {"A", "B"} <= rows[0].keys():
+        raise DataError(
+            f"{folder}: expected options within the questions, got columns A, B: VLMEvalKit's table, whose options would "
+            "not be shown. Use the public files (evalsuite fetch realworldqa)."
+        )
     keys = [content_id(row["question"], row["answer"]) for row in rows]
     items = []
     for key, row in zip(distinct(keys), rows, strict=True):
