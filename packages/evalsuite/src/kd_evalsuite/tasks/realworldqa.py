@@ -21,8 +21,8 @@ def read(folder: Path, pictures: bool) -> list[Item]:
     rows = read_rows(folder, required=("question", "answer"), pictures=pictures)
     if {"A", "B"} <= rows[0].keys():
         raise DataError(
-            f"{folder}: expected options within the questions, got columns A, B: VLMEvalKit's table, whose options would "
-            "not be shown. Use the public files (evalsuite fetch realworldqa)."
+            f"{folder}: expected options within the questions, got columns A, B: VLMEvalKit's table, whose options "
+            "would not be shown. Use the public files (evalsuite fetch realworldqa)."
         )
     keys = [content_id(row["question"], row["answer"]) for row in rows]
     items = []
