@@ -94,26 +94,31 @@ def read_manifest(folder: Path) -> Manifest:
         raise DataError(f"{path}: not a manifest of predictions: {error}") from None
 
 
-def read_predictions(path: Path) -> dict[str, Prediction]:
+def read_predictions(path: Path, *, torn: bool = False) -> dict[str, Prediction]:
     """Predictions by item id; none if the file is missing. Items that failed have none.
 
     Raises:
-        DataError: If a line is neither a prediction nor a failure, or an id comes twice.
+        DataError: As `read_lines`.
     """
-    return {line.id: line for line in read_lines(path) if isinstance(line, Prediction)}
+    return {line.id: line for line in read_lines(path, torn=torn) if isinstance(line, Prediction)}
 
 
-def read_failures(path: Path) -> dict[str, Failure]:
+def read_failures(path: Path, *, torn: bool = False) -> dict[str, Failure]:
     """What went wrong, by item id.
 
     Raises:
-        DataError: As `read_predictions`.
+        DataError: As `read_lines`.
     """
-    return {line.id: line for line in read_lines(path) if isinstance(line, Failure)}
+    return {line.id: line for line in read_lines(path, torn=torn) if isinstance(line, Failure)}
 
 
-def read_lines(path: Path) -> list[Prediction | Failure]:
+def read_lines(path: Path, *, torn: bool = False) -> list[Prediction | Failure]:
     """All lines of a task's file; none if it is missing.
+
+    Args:
+        path: The file.
+        torn: Whether a last line that was cut short is passed over, as a killed process leaves it and as it looks
+            while it is being written.
 
     Raises:
         DataError: If a line is neither a prediction nor a failure, or an id comes twice.
@@ -127,6 +132,8 @@ def read_lines(path: Path) -> list[Prediction | Failure]:
             try:
                 one = kind.model_validate_json(line)
             except ValidationError as error:
+                if torn and not line.endswith(b"\n"):
+                    break
                 raise DataError(f"{path}:{number}: not a prediction: {error}") from None
             if one.id in found:
                 raise DataError(f"{path}:{number}: item {one.id!r} is there twice.")

@@ -23,6 +23,7 @@ from kd_evalsuite.predictions import (
 from kd_evalsuite.records import Manifest, Prediction
 
 SHARDS, RUN = "shards", "run.json"
+SAID = ("prediction", "prompt_sha256", "image_sha256")  # of an item, however often and on whatever machine it is asked
 
 
 class IncompleteError(RuntimeError):
@@ -82,7 +83,7 @@ def merge(folders: Sequence[Path], out: Path, *, replace: bool = False) -> Manif
     """Put shares together in `out`, which may itself hold some of the predictions.
 
     Raises:
-        DataError: If the folders hold predictions of different things, or an item twice.
+        DataError: If the folders hold predictions of different things, or different replies to one item.
         IncompleteError: If items are missing or failed; nothing is written then.
         LockedError: If another process writes to `out`.
     """
@@ -119,19 +120,24 @@ def merge_shards(out: Path, *, replace: bool = False) -> bool:
 
 
 def _gathered(sources: Sequence[Path], key: str) -> dict[str, Prediction]:
+    """Each item's first prediction. An item that was asked twice has two times, which may differ; its reply may not."""
     found: dict[str, Prediction] = {}
     origin: dict[str, Path] = {}
     for folder in sources:
-        for one in read_predictions(folder / f"{key}.jsonl").values():
-            if one.id in found and found[one.id] != one:
-                raise DataError(f"{key}: item {one.id!r} is both in {origin[one.id]} and in {folder}, and differs.")
-            found[one.id], origin[one.id] = one, folder
+        for one in read_predictions(folder / f"{key}.jsonl", torn=True).values():
+            first = found.setdefault(one.id, one)
+            where = origin.setdefault(one.id, folder)
+            if differ := [name for name in SAID if getattr(first, name) != getattr(one, name)]:
+                raise DataError(
+                    f"{key}: item {one.id!r} is both in {where} and in {folder}, and differs in {', '.join(differ)}. "
+                    "Move away the folder whose predictions are not wanted."
+                )
     return found
 
 
 def _lacking(sources: Sequence[Path], key: str, manifest: Manifest, found: Mapping[str, Prediction]) -> str:
     rows = manifest.tasks[key].rows
-    failed = {i for folder in sources for i in read_failures(folder / f"{key}.jsonl")} - found.keys()
+    failed = {i for folder in sources for i in read_failures(folder / f"{key}.jsonl", torn=True)} - found.keys()
     if len(found) > rows:
         raise DataError(f"{key}: expected {rows} predictions, found {len(found)}.")
     return f"{key}: {rows - len(found)} of {rows} items have no prediction, {len(failed)} of them failed" * (

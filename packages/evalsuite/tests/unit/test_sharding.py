@@ -76,6 +76,32 @@ def test_shares_of_something_else_and_items_twice_are_not_merged(benchmark_root,
     assert not list((tmp_path / "out").glob("*.jsonl"))
 
 
+def retimed(folder):
+    """The same predictions, as a slower machine makes them."""
+    for file in folder.glob("*.jsonl"):
+        lines = [{**json.loads(line), "seconds": 99.0} for line in file.read_text().splitlines()]
+        file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def test_an_item_asked_twice_with_one_reply_is_merged_though_its_times_differ(benchmark_root, tmp_path):
+    run_shard(benchmark_root, tmp_path / "a", 1, 1)
+    run_shard(benchmark_root, tmp_path / "b", 1, 2)
+    one, again = tmp_path / "a/shards/1-of-1", tmp_path / "b/shards/1-of-2"
+    retimed(again)
+    merge([one, again], tmp_path / "out")
+    for key in KEYS:
+        assert read_predictions(tmp_path / f"out/{key}.jsonl") == read_predictions(one / f"{key}.jsonl")
+
+
+def test_a_line_that_a_kill_cut_short_in_a_share_is_an_item_without_a_prediction(benchmark_root, tmp_path):
+    run_shard(benchmark_root, tmp_path, 1, 2)
+    run_shard(benchmark_root, tmp_path, 2, 2)
+    file = tmp_path / "shards/1-of-2/mmmu.jsonl"
+    file.write_bytes(file.read_bytes()[:-9])
+    with pytest.raises(IncompleteError, match="mmmu: 1 of 12"):
+        merge([tmp_path / "shards/1-of-2", tmp_path / "shards/2-of-2"], tmp_path / "out")
+
+
 def test_another_number_of_shares_goes_on_with_what_was_put_together(benchmark_root, tmp_path):
     run_shard(benchmark_root, tmp_path, 1, 1)
     assert merge_shards(tmp_path)
