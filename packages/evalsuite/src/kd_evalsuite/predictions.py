@@ -16,7 +16,7 @@ from kd_evalsuite import durable
 from kd_evalsuite.items import DataError
 from kd_evalsuite.records import Failure, Manifest, Prediction
 
-MANIFEST, LOCK = "manifest.json", ".lock"
+MANIFEST, RUN, LOCK = "manifest.json", "run.json", ".lock"
 
 
 class LockedError(RuntimeError):
@@ -24,18 +24,18 @@ class LockedError(RuntimeError):
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, *, wait: float = 0) -> Iterator[None]:
     """Make the folder and keep other writers out of it; the lock goes with the process, also when that is killed.
 
     Raises:
-        LockedError: If another process has it.
+        LockedError: If another process still has it after `wait` seconds.
     """
     from filelock import FileLock, Timeout
 
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=wait)
     except Timeout:
         raise LockedError(
             f"Another process writes predictions into {folder}. Wait for it, or choose another --out."
@@ -52,21 +52,39 @@ def open_folder(folder: Path, manifest: Manifest, *, replace: bool = False) -> N
     Raises:
         DataError: If the folder holds predictions (at least one) under another manifest and `replace` is false.
     """
-    found = read_manifest(folder) if (folder / MANIFEST).exists() else None
-    if found == manifest:
+    if has_manifest(folder, manifest):
         return
-    old = sorted(folder.glob("*.jsonl"))
-    if old or found is not None:
-        if not replace and any(file.stat().st_size for file in old):
-            what = differences(found, manifest) if found else f"no {MANIFEST} beside its .jsonl files"
-            raise DataError(
-                f"{folder} holds predictions of something else ({what}). "
-                "Choose another --out, or pass --replace to start over."
-            )
-        for file in (*old, folder / MANIFEST, folder / "scores.json"):
-            file.unlink(missing_ok=True)
+    if not replace:
+        refuse_other(folder, manifest)
+    clear_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / MANIFEST, dump(manifest.model_dump(by_alias=True)))
+
+
+def has_manifest(folder: Path, manifest: Manifest) -> bool:
+    """Whether what the folder holds is of this manifest."""
+    return (folder / MANIFEST).exists() and read_manifest(folder) == manifest
+
+
+def refuse_other(folder: Path, manifest: Manifest) -> None:
+    """Leave predictions of something else alone.
+
+    Raises:
+        DataError: If the folder holds predictions (at least one) under another manifest, or under none.
+    """
+    found = read_manifest(folder) if (folder / MANIFEST).exists() else None
+    if found == manifest or not any(file.stat().st_size for file in folder.glob("*.jsonl")):
+        return
+    what = differences(found, manifest) if found else f"no {MANIFEST} beside its .jsonl files"
+    raise DataError(
+        f"{folder} holds predictions of something else ({what}). Choose another --out, or pass --replace to start over."
+    )
+
+
+def clear_folder(folder: Path) -> None:
+    """Remove predictions and what was made of them; the manifest after them, so that a kill leaves none without."""
+    for file in (*sorted(folder.glob("*.jsonl")), folder / MANIFEST, folder / RUN, folder / "scores.json"):
+        file.unlink(missing_ok=True)
 
 
 def differences(a: Manifest, b: Manifest) -> str:

@@ -3,26 +3,33 @@
 import importlib.metadata
 import os
 import re
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from kd_evalsuite.items import DataError, Item
 from kd_evalsuite.predictions import (
+    LOCK,
     MANIFEST,
+    RUN,
     LockedError,
+    clear_folder,
     differences,
     dump,
+    has_manifest,
     locked,
     open_folder,
     read_failures,
     read_manifest,
     read_predictions,
+    refuse_other,
     write_whole,
 )
 from kd_evalsuite.records import Manifest, Prediction
 
-SHARDS, RUN = "shards", "run.json"
+SHARDS = "shards"
+WAIT = 60.0  # seconds that shares wait for each other where they start or end together; each takes a moment
 SAID = ("prediction", "prompt_sha256", "image_sha256")  # of an item, however often and on whatever machine it is asked
 
 
@@ -68,6 +75,56 @@ class Shard:
         return [i for i in items if groups.setdefault(key(i), len(groups)) % self.count == self.index - 1]
 
 
+@contextmanager
+def opened(out: Path, manifest: Manifest, shard: Shard | None = None, *, replace: bool = False) -> Iterator[Path]:
+    """The folder that this process predicts into: `out`, or the shard's below it; locked, and of this manifest.
+
+    `out` and all shares below it are of one manifest. With `replace`, what is of another is removed; what is of this
+    one stays, so that several shares can be started with `replace`, together or one after the other.
+
+    Raises:
+        DataError: If `out` or a share holds predictions (at least one) of something else and `replace` is false.
+        LockedError: If another process predicts into this folder, or into one that would be removed.
+    """
+    where = shard.folder(out) if shard else out
+    with ExitStack() as mine:
+        with ExitStack() as first:
+            (first if shard else mine).enter_context(locked(out, wait=WAIT if shard else 0))
+            others = [folder for folder in (out, *shares(out)) if not has_manifest(folder, manifest)]
+            if not replace:
+                for folder in others:
+                    refuse_other(folder, manifest)
+            _clear(out, [folder for folder in others if folder != where])
+            if shard:
+                mine.enter_context(locked(where))
+            open_folder(where, manifest, replace=replace)
+        yield where
+
+
+def shares(out: Path) -> list[Path]:
+    """The folders of shares below `out`, of whatever they are."""
+    return sorted(folder for folder in (out / SHARDS).glob("*") if folder.is_dir())
+
+
+def _clear(out: Path, folders: Sequence[Path]) -> None:
+    """Remove what these folders hold; only while `out` is locked, so that no other share is just being opened."""
+    below = [folder for folder in folders if folder != out]
+    with ExitStack() as locks:
+        for folder in below:
+            locks.enter_context(locked(folder))
+        for folder in folders:
+            clear_folder(folder)
+    for folder in below:
+        (folder / LOCK).unlink(missing_ok=True)
+        with suppress(OSError):  # it holds files of someone else
+            folder.rmdir()
+
+
+def predicted(folders: Sequence[Path], key: str) -> set[str]:
+    """The items of a task that have a prediction in one of these folders."""
+    return {item for folder in folders for item in read_predictions(folder / f"{key}.jsonl", torn=True)}
+
+
 def write_run(folder: Path, how: Mapping[str, str]) -> None:
     """`run.json`: how the predictions were made; it does not decide whether predictions belong together."""
     versions = {}
@@ -93,8 +150,7 @@ def merge(folders: Sequence[Path], out: Path, *, replace: bool = False) -> Manif
         if other != manifest:
             raise DataError(f"{folder} does not belong with {folders[0]}: {differences(other, manifest)}.")
     with locked(out):
-        mine = (out / MANIFEST).is_file() and read_manifest(out) == manifest
-        sources = [*([out] if mine else []), *folders]
+        sources = [*([out] if has_manifest(out, manifest) else []), *folders]
         found = {key: _gathered(sources, key) for key in manifest.tasks}
         if lacking := [said for key in manifest.tasks if (said := _lacking(sources, key, manifest, found[key]))]:
             raise IncompleteError("\n".join(lacking))
@@ -111,7 +167,9 @@ def merge_shards(out: Path, *, replace: bool = False) -> bool:
     Raises:
         DataError: As `merge`.
     """
-    folders = sorted(p.parent for p in (out / SHARDS).glob(f"*/{MANIFEST}"))
+    folders = [folder for folder in shares(out) if (folder / MANIFEST).exists()]
+    if not folders:  # another run has just removed them, to start over
+        return False
     try:
         merge(folders, out, replace=replace)
     except (IncompleteError, LockedError):
