@@ -136,20 +136,20 @@ def write_run(folder: Path, how: Mapping[str, str]) -> None:
     write_whole(folder / RUN, dump({**how, "versions": versions}))
 
 
-def merge(folders: Sequence[Path], out: Path, *, replace: bool = False) -> Manifest:
+def merge(folders: Sequence[Path], out: Path, *, replace: bool = False, wait: float = 0) -> Manifest:
     """Put shares together in `out`, which may itself hold some of the predictions.
 
     Raises:
         DataError: If the folders hold predictions of different things, or different replies to one item.
         IncompleteError: If items are missing or failed; nothing is written then.
-        LockedError: If another process writes to `out`.
+        LockedError: If another process still writes to `out` after `wait` seconds.
     """
     manifests = {folder: read_manifest(folder) for folder in folders}
     manifest = manifests[folders[0]]
     for folder, other in manifests.items():
         if other != manifest:
             raise DataError(f"{folder} does not belong with {folders[0]}: {differences(other, manifest)}.")
-    with locked(out):
+    with locked(out, wait=wait):
         sources = [*([out] if has_manifest(out, manifest) else []), *folders]
         found = {key: _gathered(sources, key) for key in manifest.tasks}
         if lacking := [said for key in manifest.tasks if (said := _lacking(sources, key, manifest, found[key]))]:
@@ -164,6 +164,8 @@ def merge(folders: Sequence[Path], out: Path, *, replace: bool = False) -> Manif
 def merge_shards(out: Path, *, replace: bool = False) -> bool:
     """Put the shares below `out` together if that can be done now; the last of several processes does it.
 
+    A share that ends while another one looks waits for it and looks again: the other may have looked too early.
+
     Raises:
         DataError: As `merge`.
     """
@@ -171,7 +173,7 @@ def merge_shards(out: Path, *, replace: bool = False) -> bool:
     if not folders:  # another run has just removed them, to start over
         return False
     try:
-        merge(folders, out, replace=replace)
+        merge(folders, out, replace=replace, wait=WAIT)
     except (IncompleteError, LockedError):
         return False
     return True

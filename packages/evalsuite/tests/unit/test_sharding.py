@@ -1,6 +1,7 @@
 """Several processes, one folder."""
 
 import json
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -178,6 +179,16 @@ def test_a_whole_run_with_replace_leaves_no_shares_of_something_else(benchmark_r
     assert not list((tmp_path / "shards").iterdir())
     n, _ = run_shard(benchmark_root, tmp_path, 1, 2, ref=OTHER)
     assert n == 0
+
+
+def test_a_share_that_ends_while_another_one_looks_waits_and_looks_again(benchmark_root, tmp_path):
+    run_shard(benchmark_root, tmp_path, 1, 1)
+    with ThreadPoolExecutor(1) as pool:
+        with locked(tmp_path):
+            whole = pool.submit(merge_shards, tmp_path)
+            time.sleep(0.3)
+            assert not whole.done()
+        assert whole.result()
 
 
 def test_how_it_was_run_stands_beside_the_predictions(benchmark_root, tmp_path):
