@@ -85,3 +85,12 @@ def test_shares_of_another_model_are_refused_and_start_over_with_replace(package
     assert "all shares are there and were put together" in said[1]
     assert read_manifest(tmp_path).model.name == "mine=B"
     assert {p.prediction for p in read_predictions(tmp_path / "mmvp.jsonl").values()} == {"B"}
+
+
+def test_a_dry_run_counts_what_shares_hold_and_names_those_of_something_else(package, benchmark_root, tmp_path):
+    assert run(benchmark_root, tmp_path, "plugin:mine", "--shard", "1/2", command="predict").exit_code == 0
+    n = len(read_predictions(tmp_path / "shards/1-of-2/mmvp.jsonl"))
+    done = run(benchmark_root, tmp_path, "plugin:mine", "--shard", "2/3", "--dry-run", command="predict")
+    assert f"mmvp: 12 items, {n} done" in done.output
+    done = run(benchmark_root, tmp_path, "plugin:mine=B", "--dry-run", command="predict")
+    assert "--replace would be needed" in " ".join(done.output.split())
