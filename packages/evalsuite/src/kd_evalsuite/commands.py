@@ -11,9 +11,9 @@ from kd_evalsuite.hub import SOURCE, read_source
 from kd_evalsuite.items import DataError
 from kd_evalsuite.models.base import Answerer
 from kd_evalsuite.models.find import Found, find, of_files
-from kd_evalsuite.predictions import MANIFEST, differences, read_manifest, read_predictions
+from kd_evalsuite.predictions import MANIFEST, differences, read_manifest
 from kd_evalsuite.records import Manifest
-from kd_evalsuite.sharding import IncompleteError, Shard, merge_shards
+from kd_evalsuite.sharding import IncompleteError, Shard, merge_shards, predicted, shares
 from kd_evalsuite.sharding import merge as merge_folders
 
 __all__ = ["find", "find_best", "merge", "predict", "publish", "run", "shard_of"]
@@ -99,7 +99,7 @@ def predict(
     check_mode(tasks, params.mode)
     manifest = _manifest(params, found, tasks, blind=blind)
     if dry_run:
-        _plan(tasks, manifest, out)
+        _plan(tasks, manifest, out, shard)
         return True
 
     def load() -> Answerer:
@@ -185,9 +185,10 @@ def merge(shards: Sequence[Path], out: Path, *, replace: bool) -> None:
     view.out.print(f"{n} predictions of {len(manifest.tasks)} tasks by {view.plain(manifest.model.name)} in {out}")
 
 
-def _plan(tasks: Sequence[TaskData], manifest: Manifest, out: Path) -> None:
-    found = read_manifest(out) if (out / MANIFEST).is_file() else None
-    other = differences(found, manifest) if found else ""
+def _plan(tasks: Sequence[TaskData], manifest: Manifest, out: Path, shard: Shard | None) -> None:
+    folders = [out, *shares(out)]
+    found = [read_manifest(folder) for folder in folders if (folder / MANIFEST).is_file()]
+    other = next((differences(one, manifest) for one in found if one != manifest), "")
     name = view.plain(manifest.model.name)
     view.out.print(
         f"would predict with {name}{' without images' if manifest.blind else ''} into {view.plain(str(out))}"
@@ -195,7 +196,7 @@ def _plan(tasks: Sequence[TaskData], manifest: Manifest, out: Path) -> None:
     if other:
         view.out.print(f"  there are predictions of something else ({view.plain(other)}): --replace would be needed")
     for task in tasks:
-        done = 0 if other else len(read_predictions(out / f"{task.key}.jsonl"))
+        done = 0 if other else len(predicted(folders if shard else [out], task.key))
         view.out.print(f"  {task.key}: {len(task.items)} items, {done} done, data {task.sha256[:8]}")
 
 

@@ -11,9 +11,9 @@ from kd_evalsuite.asking import Asker, Question, Say
 from kd_evalsuite.data import TaskData
 from kd_evalsuite.items import DataError, Item
 from kd_evalsuite.models.base import Answerer, Closing, Described, Shown
-from kd_evalsuite.predictions import PredictionFile, locked, missing, open_folder, read_predictions
+from kd_evalsuite.predictions import PredictionFile, has_manifest, missing
 from kd_evalsuite.records import Failure, Manifest, Mode, ModelRef, TaskManifest
-from kd_evalsuite.sharding import Shard, write_run
+from kd_evalsuite.sharding import Shard, opened, predicted, shares, write_run
 from kd_evalsuite.tasks import prompts_of, task_named
 from kd_evalsuite.text import LETTERS
 
@@ -78,31 +78,30 @@ def predict(
     Args:
         load_model: Called once, and only if there is something to predict.
         tasks: The items of each task.
-        manifest: What the predictions are of; `out` must be empty or hold the same.
+        manifest: What the predictions are of; `out` and the shares below it must be empty or hold the same.
         out: One `<task>.jsonl` each, and `manifest.json`; a shard's lie below it.
         batch_size: Items asked together: those on one image, and those alike in length.
         progress: Shows how far it is.
         replace: Start over when `out` holds something else.
-        shard: Only this part of the items.
+        shard: Only this part of the items, without those that `out` or another share already holds.
         say: Told what a user should know: memory that ran out, how the model answers.
 
     Returns:
         How many items were asked, and which of them failed. A failed item is asked again by the next call.
 
     Raises:
-        DataError: If `out` holds something else, or a question cannot be asked in this mode.
-        LockedError: If another process predicts into `out`.
+        DataError: If `out` or a share below it holds something else, or a question cannot be asked in this mode.
+        LockedError: If another process predicts into the same folder, or into one that `replace` would remove.
         ModelFailedError: If the model answers nothing.
     """
-    outcome, where = Outcome(), shard.folder(out) if shard else out
+    outcome = Outcome()
     asker: Asker | None = None
-    with locked(where), _closing(outcome):
-        open_folder(where, manifest, replace=replace)
+    with opened(out, manifest, shard, replace=replace) as where, _closing(outcome):
+        others = [f for f in (out, *shares(out)) if f != where and has_manifest(f, manifest)] if shard else []
         for task in tasks:
             items = shard.part(task.items, _digests) if shard else task.items
-            elsewhere = read_predictions(out / f"{task.key}.jsonl") if shard else {}
             with PredictionFile(where / f"{task.key}.jsonl") as file:
-                todo = set(missing([i.id for i in items], file.done, file.path)) - elsewhere.keys()
+                todo = set(missing([i.id for i in items], file.done, file.path)) - predicted(others, task.key)
                 with progress(task.key, len(items), len(items) - len(todo)) as advance:
                     questions = list(ask_of(task.key, (i for i in items if i.id in todo), manifest))
                     if not questions:

@@ -16,7 +16,7 @@ from kd_evalsuite import durable
 from kd_evalsuite.items import DataError
 from kd_evalsuite.records import Failure, Manifest, Prediction
 
-MANIFEST, LOCK = "manifest.json", ".lock"
+MANIFEST, RUN, LOCK = "manifest.json", "run.json", ".lock"
 
 
 class LockedError(RuntimeError):
@@ -24,18 +24,18 @@ class LockedError(RuntimeError):
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, *, wait: float = 0) -> Iterator[None]:
     """Make the folder and keep other writers out of it; the lock goes with the process, also when that is killed.
 
     Raises:
-        LockedError: If another process has it.
+        LockedError: If another process still has it after `wait` seconds.
     """
     from filelock import FileLock, Timeout
 
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=wait)
     except Timeout:
         raise LockedError(
             f"Another process writes predictions into {folder}. Wait for it, or choose another --out."
@@ -52,21 +52,39 @@ def open_folder(folder: Path, manifest: Manifest, *, replace: bool = False) -> N
     Raises:
         DataError: If the folder holds predictions (at least one) under another manifest and `replace` is false.
     """
-    found = read_manifest(folder) if (folder / MANIFEST).exists() else None
-    if found == manifest:
+    if has_manifest(folder, manifest):
         return
-    old = sorted(folder.glob("*.jsonl"))
-    if old or found is not None:
-        if not replace and any(file.stat().st_size for file in old):
-            what = differences(found, manifest) if found else f"no {MANIFEST} beside its .jsonl files"
-            raise DataError(
-                f"{folder} holds predictions of something else ({what}). "
-                "Choose another --out, or pass --replace to start over."
-            )
-        for file in (*old, folder / MANIFEST, folder / "scores.json"):
-            file.unlink(missing_ok=True)
+    if not replace:
+        refuse_other(folder, manifest)
+    clear_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / MANIFEST, dump(manifest.model_dump(by_alias=True)))
+
+
+def has_manifest(folder: Path, manifest: Manifest) -> bool:
+    """Whether what the folder holds is of this manifest."""
+    return (folder / MANIFEST).exists() and read_manifest(folder) == manifest
+
+
+def refuse_other(folder: Path, manifest: Manifest) -> None:
+    """Leave predictions of something else alone.
+
+    Raises:
+        DataError: If the folder holds predictions (at least one) under another manifest, or under none.
+    """
+    found = read_manifest(folder) if (folder / MANIFEST).exists() else None
+    if found == manifest or not any(file.stat().st_size for file in folder.glob("*.jsonl")):
+        return
+    what = differences(found, manifest) if found else f"no {MANIFEST} beside its .jsonl files"
+    raise DataError(
+        f"{folder} holds predictions of something else ({what}). Choose another --out, or pass --replace to start over."
+    )
+
+
+def clear_folder(folder: Path) -> None:
+    """Remove predictions and what was made of them; the manifest after them, so that a kill leaves none without."""
+    for file in (*sorted(folder.glob("*.jsonl")), folder / MANIFEST, folder / RUN, folder / "scores.json"):
+        file.unlink(missing_ok=True)
 
 
 def differences(a: Manifest, b: Manifest) -> str:
@@ -94,26 +112,31 @@ def read_manifest(folder: Path) -> Manifest:
         raise DataError(f"{path}: not a manifest of predictions: {error}") from None
 
 
-def read_predictions(path: Path) -> dict[str, Prediction]:
+def read_predictions(path: Path, *, torn: bool = False) -> dict[str, Prediction]:
     """Predictions by item id; none if the file is missing. Items that failed have none.
 
     Raises:
-        DataError: If a line is neither a prediction nor a failure, or an id comes twice.
+        DataError: As `read_lines`.
     """
-    return {line.id: line for line in read_lines(path) if isinstance(line, Prediction)}
+    return {line.id: line for line in read_lines(path, torn=torn) if isinstance(line, Prediction)}
 
 
-def read_failures(path: Path) -> dict[str, Failure]:
+def read_failures(path: Path, *, torn: bool = False) -> dict[str, Failure]:
     """What went wrong, by item id.
 
     Raises:
-        DataError: As `read_predictions`.
+        DataError: As `read_lines`.
     """
-    return {line.id: line for line in read_lines(path) if isinstance(line, Failure)}
+    return {line.id: line for line in read_lines(path, torn=torn) if isinstance(line, Failure)}
 
 
-def read_lines(path: Path) -> list[Prediction | Failure]:
+def read_lines(path: Path, *, torn: bool = False) -> list[Prediction | Failure]:
     """All lines of a task's file; none if it is missing.
+
+    Args:
+        path: The file.
+        torn: Whether a last line that was cut short is passed over, as a killed process leaves it and as it looks
+            while it is being written.
 
     Raises:
         DataError: If a line is neither a prediction nor a failure, or an id comes twice.
@@ -127,6 +150,8 @@ def read_lines(path: Path) -> list[Prediction | Failure]:
             try:
                 one = kind.model_validate_json(line)
             except ValidationError as error:
+                if torn and not line.endswith(b"\n"):
+                    break
                 raise DataError(f"{path}:{number}: not a prediction: {error}") from None
             if one.id in found:
                 raise DataError(f"{path}:{number}: item {one.id!r} is there twice.")

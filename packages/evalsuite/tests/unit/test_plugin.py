@@ -38,9 +38,9 @@ def package(tmp_path, monkeypatch):
     return about
 
 
-def run(root, out, model):
-    command = ["run", "--tasks", "mmvp", "--data", str(root), "--out", str(out), "--model", model]
-    return CliRunner().invoke(app, command)
+def run(root, out, model, *more, command="run"):
+    options = ["--tasks", "mmvp", "--data", str(root), "--out", str(out), "--model", model]
+    return CliRunner().invoke(app, [command, *options, *more])
 
 
 def test_a_plugin_answers_and_its_argument_is_part_of_what_it_is(package, benchmark_root, tmp_path):
@@ -67,3 +67,30 @@ def test_what_cannot_answer_and_what_is_not_there_are_errors(package, benchmark_
     done = run(benchmark_root, tmp_path / "a", "plugin:other")
     assert done.exit_code == 2
     assert "known: mine, nothing" in " ".join(done.output.split())
+
+
+def test_shares_of_another_model_are_refused_and_start_over_with_replace(package, benchmark_root, tmp_path):
+    assert run(benchmark_root, tmp_path, "plugin:mine").exit_code == 0
+    for share in ("1/2", "2/2"):
+        done = run(benchmark_root, tmp_path, "plugin:mine=B", "--shard", share, command="predict")
+        assert done.exit_code == 2
+        assert "holds predictions of something else" in " ".join(done.output.split())
+    assert read_manifest(tmp_path).model.name == "mine"
+    said = []
+    for share in ("1/2", "2/2"):
+        done = run(benchmark_root, tmp_path, "plugin:mine=B", "--shard", share, "--replace", command="predict")
+        assert done.exit_code == 0, done.output
+        said.append(" ".join(done.output.split()))
+    assert "the other shares are not complete yet" in said[0]
+    assert "all shares are there and were put together" in said[1]
+    assert read_manifest(tmp_path).model.name == "mine=B"
+    assert {p.prediction for p in read_predictions(tmp_path / "mmvp.jsonl").values()} == {"B"}
+
+
+def test_a_dry_run_counts_what_shares_hold_and_names_those_of_something_else(package, benchmark_root, tmp_path):
+    assert run(benchmark_root, tmp_path, "plugin:mine", "--shard", "1/2", command="predict").exit_code == 0
+    n = len(read_predictions(tmp_path / "shards/1-of-2/mmvp.jsonl"))
+    done = run(benchmark_root, tmp_path, "plugin:mine", "--shard", "2/3", "--dry-run", command="predict")
+    assert f"mmvp: 12 items, {n} done" in done.output
+    done = run(benchmark_root, tmp_path, "plugin:mine=B", "--dry-run", command="predict")
+    assert "--replace would be needed" in " ".join(done.output.split())
