@@ -77,6 +77,12 @@ def version_of(data: TaskData, protocol: str, mode: Mode) -> str:
     return f"{_in_mode(protocol, mode)}-{task_named(data.key).scorer}+{data.sha256[:8]}"
 
 
+def protocol_of(version: str) -> str | None:
+    """The protocol in such a version; None in one of another form, as of zero-shot classification."""
+    name = version.partition("+")[0].rpartition("-")[0].rpartition("-")[2]
+    return name if name in PROTOCOLS else None
+
+
 def _in_mode(protocol: str, mode: Mode) -> str:
     """Options that were compared are another protocol: such scores say so, and are comparable with each other only."""
     return protocol if mode == "generate" else f"{mode}-{protocol}"
