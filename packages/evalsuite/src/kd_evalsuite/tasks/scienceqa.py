@@ -103,6 +103,7 @@ TASK = Task(
     },
     hub=HUB,
     other_sizes={2017: "its questions with an image"},
+    text_only=True,
 )
 
 IMAGE_TASK = Task(
