@@ -1,5 +1,6 @@
 """The Average column: the mean over benchmarks of their main metrics in percent (MME over 20)."""
 
+import hashlib
 from collections.abc import Sequence
 
 from kd_evalsuite.records import Score
@@ -13,7 +14,8 @@ def average(mains: Sequence[Score], protocol: str) -> Score:
 
     Args:
         mains: The main metric of each benchmark. Each is put on a 0 to 100 scale, so MME counts as its score / 20.
-        protocol: Goes into the version, with the number of benchmarks: only averages over the same are comparable.
+        protocol: Goes into the version, with the number of benchmarks and a digest of their names and versions: only
+            averages over the same are comparable.
 
     Returns:
         A score with best 100. Its error takes the benchmarks as independent. `n` is the number of items, pairs and
@@ -22,9 +24,10 @@ def average(mains: Sequence[Score], protocol: str) -> Score:
     k = len(mains)
     chances = [100 * s.chance / s.best for s in mains if s.chance is not None]
     n = sum(s.n for s in mains)
+    over = "\n".join(sorted(f"{s.benchmark} {s.benchmark_version}" for s in mains))
     return Score(
         benchmark=AVERAGE,
-        benchmark_version=f"{protocol}-1+{k}",
+        benchmark_version=f"{protocol}-1+{k}+{hashlib.sha256(over.encode()).hexdigest()[:8]}",
         metric="mean_percent",
         value=mean([s.percent for s in mains]),
         best=100.0,

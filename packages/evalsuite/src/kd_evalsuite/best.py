@@ -12,12 +12,15 @@ def best_of(folder: Path) -> tuple[ModelRef, Score]:
     """The model with the highest Average among the sighted ones in `folder/*/scores.json`; ties go to the first name.
 
     Raises:
-        DataError: If there is none, or the averages are not over the same protocol and number of benchmarks.
+        DataError: If there is none, or the averages are not over the same benchmarks, protocol and data.
     """
     found = [read_scores(path.parent) for path in sorted(folder.glob(f"*/{SCORES}"))]
     sighted = [(s.model, average) for s in found if not s.blind and (average := s.main(AVERAGE))]
     if not sighted:
         raise DataError(f"Expected scores with an average in {folder}/*/{SCORES}, found none that is not blind.")
     if len(versions := {average.benchmark_version for _, average in sighted}) > 1:
-        raise DataError(f"{folder}: these averages cannot be compared: {', '.join(sorted(versions))}. Score again.")
+        raise DataError(
+            f"{folder}: expected averages over the same benchmarks, protocol and data, got the versions "
+            f"{', '.join(sorted(versions))}. Predict and score all models alike, or leave only those that were."
+        )
     return max(sighted, key=lambda pair: pair[1].value)

@@ -14,9 +14,13 @@ from kd_evalsuite.data import folder_of, load_folder, missing_pictures, place_of
 from kd_evalsuite.errata import errata_of
 from kd_evalsuite.hub import SOURCE, read_source
 from kd_evalsuite.items import DataError, Item
-from kd_evalsuite.tasks import EVERY, task_named
+from kd_evalsuite.tasks import DEFAULT_PROTOCOL, EVERY, prompts_of, task_named, textvqa
 
 SHOWN = 3
+NO_TOKENS = (
+    "no item has ocr_tokens, which Cambrian's prompt lists (protocols paper, cambrian, official); "
+    "add the column, or ask textvqa_no_ocr"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,24 +55,41 @@ class Finding:
         }
 
 
-def require_ready(root: Path, keys: Iterable[str], *, complete: bool = False) -> list[Finding]:
+def require_ready(
+    root: Path,
+    keys: Iterable[str],
+    *,
+    complete: bool = False,
+    blind: bool = False,
+    protocol: str = DEFAULT_PROTOCOL,
+) -> list[Finding]:
     """Check every benchmark before the first question is asked.
 
     Args:
         root: One folder a benchmark.
         keys: Which ones.
         complete: Whether each must have as many items as its public data set.
+        blind: Whether the questions are asked without their pictures, so that items may have none.
+        protocol: With whose prompts they are asked.
 
     Raises:
         DataError: With every problem of every benchmark, a line each.
     """
-    findings = [examine(root, key, complete=complete) for key in keys]
+    findings = [examine(root, key, complete=complete, blind=blind, protocol=protocol) for key in keys]
     if lines := [f"{f.task}: {problem}" for f in findings for problem in f.problems]:
         raise DataError("\n".join(lines))
     return findings
 
 
-def examine(root: Path, key: str, *, complete: bool = False, pictures: bool = False) -> Finding:
+def examine(
+    root: Path,
+    key: str,
+    *,
+    complete: bool = False,
+    pictures: bool = False,
+    blind: bool = False,
+    protocol: str | None = None,
+) -> Finding:
     """What is wrong with the data of one benchmark, and what is worth knowing about them.
 
     Args:
@@ -76,6 +97,8 @@ def examine(root: Path, key: str, *, complete: bool = False, pictures: bool = Fa
         key: The benchmark.
         complete: Whether another number of items than the public one is a problem, not only a note.
         pictures: Whether to decode every picture, too.
+        blind: Whether items may be without a picture.
+        protocol: Under which it is to be asked: what its prompt needs and no item has is a problem. None: a note.
     """
     task = task_named(key)
     try:
@@ -86,9 +109,14 @@ def examine(root: Path, key: str, *, complete: bool = False, pictures: bool = Fa
     problems = [*_pairs(key, data.items), *missing_pictures(data.items), *_blanks(data.items)]
     problems += _undecodable(data.items) if pictures else []
     notes: list[str] = []
+    if not blind:
+        (notes if task.text_only else problems).extend(_without_picture(data.items, task.text_only))
     fetched = (folder / SOURCE).is_file()
     if fetched:
         problems += _changed(folder)
+    if key == textvqa.TASK.key and not any(item.fields["ocr_tokens"] for item in data.items):
+        shown = protocol is not None and task.prompts[prompts_of(protocol)] is textvqa.with_tokens
+        (problems if shown else notes).append(NO_TOKENS)
     n = len(data.items)
     if n != task.size:
         edition = task.other_sizes.get(n)
@@ -113,6 +141,15 @@ def _blanks(items: Sequence[Item]) -> Iterator[str]:
         yield f"{len(blank)} items have no question, e.g. {', '.join(blank[:SHOWN])}"
     if golds := [item.id for item in items if not any(gold.strip() for gold in item.gold)]:
         yield f"{len(golds)} items have no answer, e.g. {', '.join(golds[:SHOWN])}"
+
+
+def _without_picture(items: Sequence[Item], text_only: bool) -> Iterator[str]:
+    """Items that would be asked blind though nobody asked for that; of text alone some are, but hardly all."""
+    bare = [item.id for item in items if not item.pictures]
+    if len(bare) == len(items) or (bare and not text_only):
+        listed = f", e.g. {', '.join(bare[:SHOWN])}" if bare else ""
+        said = f"{len(bare)} of {len(items)} items have no picture{listed}"
+        yield f"{said}; add the column of images, or ask with --blind"
 
 
 def _undecodable(items: Sequence[Item]) -> Iterator[str]:

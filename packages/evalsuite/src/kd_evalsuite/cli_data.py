@@ -63,7 +63,7 @@ def score_command(
         asked = commands_scores.Judging(judge, judge_model, judge_cache) if judge or judge_model else None
         root = commands_data.data_root(data, params, overrides)
         commands_scores.score_one(
-            task, protocol or "paper", predictions[0], root, out=out[0] if out else None, as_json=json, errata=errata,
+            task, protocol, predictions[0], root, out=out[0] if out else None, as_json=json, errata=errata,
             judging=asked, dry_run=dry_run,
         )  # fmt: skip
         return

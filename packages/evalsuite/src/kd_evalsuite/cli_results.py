@@ -24,7 +24,12 @@ Predictions = Annotated[
 ]
 Data = Annotated[Path | None, typer.Option("--data", help="The benchmarks' data, to show questions and images.")]
 TaskOption = Annotated[list[str], typer.Option("--task", help="Only this task; may be given several times.")]
-Protocol = Annotated[str, typer.Option("--protocol", help="How answer files are scored; see `evalsuite list`.")]
+Protocol = Annotated[
+    str | None,
+    typer.Option(
+        "--protocol", help="How answer files are scored. Default: as the manifest beside them says, else paper."
+    ),
+]
 Common = Annotated[bool, typer.Option("--common", help="Compare on what all models answered, leaving out the rest.")]
 AllPairs = Annotated[bool, typer.Option("--all-pairs", help="Every pair, not only every model against the first.")]
 Level = Annotated[float, typer.Option("--level", min=0.5, max=0.999, help="Coverage of the intervals.")]
@@ -44,7 +49,7 @@ def compare_command(
     data: Data = None,
     task: TaskOption = [],  # noqa: B006
     flips: Annotated[int, typer.Option("--flips", min=0, help="Items to show, each task and direction.")] = 0,
-    protocol: Protocol = "paper",
+    protocol: Protocol = None,
     common: Common = False,
     all_pairs: AllPairs = False,
     level: Level = 0.95,
@@ -91,7 +96,7 @@ def report_command(
     flips: Annotated[int, typer.Option("--flips", min=0, help="Items where models differ, each task and way.")] = 2,
     max_image_mb: Annotated[float, typer.Option("--max-image-mb", min=0, help="Of all thumbnails together.")] = 8.0,
     title: Heading = None,
-    protocol: Protocol = "paper",
+    protocol: Protocol = None,
     common: Common = False,
     all_pairs: AllPairs = False,
     level: Level = 0.95,

@@ -94,7 +94,7 @@ def predict(
 
     if found.encoder:
         raise DataError(f"{found.ref.name} is an open_clip encoder; expected a VLM. See evalsuite zeroshot.")
-    require_ready(params.data, params.keys)
+    require_ready(params.data, params.keys, blind=blind, protocol=params.protocol)
     tasks = load_all(params.data, params.keys, limit=params.limit)
     check_mode(tasks, params.mode)
     manifest = _manifest(params, found, tasks, blind=blind)

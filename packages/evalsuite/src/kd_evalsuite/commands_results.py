@@ -26,7 +26,7 @@ def read(
     *,
     tasks: Sequence[str],
     data: Path | None,
-    protocol: str,
+    protocol: str | None,
 ) -> list[Result]:
     """The models that the arguments name: folders of scores, or answer files, which are scored here."""
     files = [Path(one) for one in models if Path(one).is_file()]

@@ -12,7 +12,7 @@ from kd_evalsuite.data import TaskData, load_all
 from kd_evalsuite.items import DataError
 from kd_evalsuite.predictions import MANIFEST, read_manifest, write_whole
 from kd_evalsuite.records import Scores
-from kd_evalsuite.tasks import PROTOCOLS, prompts_of, task_named
+from kd_evalsuite.tasks import DEFAULT_PROTOCOL, PROTOCOLS, prompts_of, task_named
 
 if TYPE_CHECKING:
     from kd_evalsuite.metrics import Judge
@@ -29,7 +29,7 @@ class Judging:
 
 def score_one(
     key: str,
-    protocol: str,
+    protocol: str | None,
     predictions: Path,
     data: Path,
     *,
@@ -39,15 +39,16 @@ def score_one(
     judging: Judging | None = None,
     dry_run: bool = False,
 ) -> dict[str, Any]:
-    """Score one file of predictions on one task."""
+    """Score one file of predictions on one task; under the protocol that a manifest beside it names, or another one."""
     from kd_evalsuite.single import load_replies, report
 
-    replies = load_replies(task_named(key).key, predictions, data, errata=errata, limit=_limit_of(predictions))
-    prompts_of(protocol)
+    replies = load_replies(task_named(key).key, predictions, data, errata=errata)
+    under = protocol or replies.protocol
+    prompts_of(under)
     if dry_run:
-        view.out.print(f"would score {len(replies.predictions)} predictions of {key} under {protocol}")
+        view.out.print(f"would score {len(replies.predictions)} predictions of {key} under {under}")
         return {}
-    found = report(replies, protocol, _judges(key, judging))
+    found = report(replies, under, _judges(key, judging))
     if judging is not None:
         found |= {"extractor": "judge", "judge": judging.model}
     if out is not None:
@@ -58,12 +59,6 @@ def score_one(
     else:
         view.out.print(view_data.report_table(found))
     return found
-
-
-def _limit_of(predictions: Path) -> int | None:
-    """About how many items were asked, where a manifest beside the file says it."""
-    beside = predictions.parent
-    return read_manifest(beside).limit if (beside / MANIFEST).is_file() else None
 
 
 def _judges(key: str, judging: Judging | None) -> dict[str, "Judge"]:
@@ -117,7 +112,7 @@ def score_folders(
     from kd_evalsuite.score import score_folder
 
     manifests = [read_manifest(folder) for folder, _ in folders]
-    if unknown := ({m.protocol for m in manifests} | {protocol or "paper"}) - set(PROTOCOLS):
+    if unknown := ({m.protocol for m in manifests} | {protocol or DEFAULT_PROTOCOL}) - set(PROTOCOLS):
         raise DataError(f"Unknown protocols: {', '.join(sorted(unknown))}; known: {', '.join(PROTOCOLS)}.")
     loaded: dict[int | None, dict[str, TaskData]] = {}
     for manifest in manifests:
@@ -151,13 +146,10 @@ def rescore(key: str | None, predictions: Path, data: Path, *, as_json: bool = F
         files = {name: predictions / f"{name}.jsonl" for name in read_manifest(predictions).tasks}
     else:
         raise DataError(f"Expected --task for the file {predictions}, or a folder of predictions with {MANIFEST}.")
-    reports = []
-    for name, file in files.items():
-        replies = load_replies(name, file, data, errata=errata, limit=_limit_of(file))
-        reports.append([report(replies, protocol) for protocol in PROTOCOLS])
+    loaded = [load_replies(name, file, data, errata=errata) for name, file in files.items()]
+    reports = [[report(replies, protocol) for protocol in PROTOCOLS] for replies in loaded]
     if as_json:
         view_data.print_json([one for task in reports for one in task])
     else:
-        folder = next(iter(files.values())).parent
-        asked = read_manifest(folder).prompts if (folder / MANIFEST).is_file() else ""
+        asked = loaded[0].manifest.prompts if loaded[0].manifest else ""
         view.out.print(view_data.protocol_table(reports, asked))

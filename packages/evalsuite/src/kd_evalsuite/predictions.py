@@ -112,6 +112,15 @@ def read_manifest(folder: Path) -> Manifest:
         raise DataError(f"{path}: not a manifest of predictions: {error}") from None
 
 
+def manifest_beside(file: Path) -> Manifest | None:
+    """How a file of predictions was made, where the folder that holds it says so.
+
+    Raises:
+        DataError: If there is a manifest of something else.
+    """
+    return read_manifest(file.parent) if file.is_file() and (file.parent / MANIFEST).is_file() else None
+
+
 def read_predictions(path: Path, *, torn: bool = False) -> dict[str, Prediction]:
     """Predictions by item id; none if the file is missing. Items that failed have none.
 

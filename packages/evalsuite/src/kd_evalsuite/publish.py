@@ -9,7 +9,8 @@ from kd_evalsuite.average import AVERAGE
 from kd_evalsuite.items import DataError
 from kd_evalsuite.predictions import MANIFEST, read_manifest
 from kd_evalsuite.records import Score, Scores
-from kd_evalsuite.score import ITEMS, SCORES, read_scores
+from kd_evalsuite.score import ITEMS, SCORES, protocol_of, read_scores
+from kd_evalsuite.tasks import DEFAULT_PROTOCOL, prompts_of
 
 PREDICTIONS, TABLE = "predictions", "scores_table.json"  # of a run's artifacts
 NOTE = "mlflow.note.content"  # Markdown that MLflow shows on a run's page
@@ -47,8 +48,6 @@ def publish_folder(folder: Path, predictions: Sequence[Path] = ()) -> str:
             `predictions`, if they are there.
         predictions: Folders of folders of predictions.
 
-    A blind model's metrics are not linked to the model: they would stand beside the sighted ones under the same name.
-
     Returns:
         The run's id.
     """
@@ -63,7 +62,7 @@ def publish_folder(folder: Path, predictions: Sequence[Path] = ()) -> str:
         params=_params(folder, scores),
         metrics=metrics_of(scores.scores),
         tags={**_tags(folder, scores), NOTE: note(scores)},
-        model_sha256=None if scores.blind else scores.model.sha256,
+        model_sha256=scores.model.sha256 if linked(folder, scores) else None,
         datasets=_datasets(folder),
         artifacts=[path for name in (SCORES, ITEMS) if (path := folder / name).is_file()],
         measured_on={name: name.split("/")[1] for name in metrics_of(scores.scores)},
@@ -76,6 +75,25 @@ def publish_folder(folder: Path, predictions: Sequence[Path] = ()) -> str:
         if f"{PREDICTIONS}/{path.name}" not in there:
             tracking.client().log_artifact(run_id, str(path), PREDICTIONS)
     return run_id
+
+
+def linked(folder: Path, scores: Scores) -> bool:
+    """Whether the metrics are linked to the model.
+
+    Those of a blind model, of another protocol or mode and of a part of the items are not: they would stand beside the
+    model's own under the same names.
+    """
+    if scores.blind or _protocol(scores) not in (DEFAULT_PROTOCOL, None):
+        return False
+    if not (folder / MANIFEST).is_file():
+        return True
+    asked = read_manifest(folder)
+    return asked.prompts == prompts_of(DEFAULT_PROTOCOL) and asked.mode == "generate" and asked.limit is None
+
+
+def _protocol(scores: Scores) -> str | None:
+    """That of the scores, which may be another than that of the predictions; None of zero-shot classification."""
+    return protocol_of(scores.scores[0].benchmark_version)
 
 
 def table(scores: Scores) -> list[dict[str, object]]:
@@ -133,7 +151,8 @@ def _tags(folder: Path, scores: Scores) -> dict[str, str]:
     }
     if (folder / MANIFEST).is_file():
         manifest = read_manifest(folder)
-        tags |= {"kd.protocol": manifest.protocol, "kd.prompts": manifest.prompts, "kd.mode": manifest.mode}
+        protocol = _protocol(scores) or manifest.protocol
+        tags |= {"kd.protocol": protocol, "kd.prompts": manifest.prompts, "kd.mode": manifest.mode}
     return tags
 
 
@@ -149,7 +168,7 @@ def _params(folder: Path, scores: Scores) -> dict[str, object]:
     if (folder / MANIFEST).is_file():
         manifest = read_manifest(folder)
         params |= {
-            "protocol": manifest.protocol,
+            "protocol": _protocol(scores) or manifest.protocol,
             "prompts": manifest.prompts,
             "limit": manifest.limit,
             "mode": manifest.mode,

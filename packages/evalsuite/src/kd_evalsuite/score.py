@@ -25,13 +25,16 @@ class TaskScores:
     rows: list[dict[str, Any]]
 
 
-def score_task(data: TaskData, predictions: dict[str, Prediction], protocol: str) -> TaskScores:
+def score_task(
+    data: TaskData, predictions: dict[str, Prediction], protocol: str, mode: Mode = "generate"
+) -> TaskScores:
     """Every metric of one task under a protocol.
 
     Args:
         data: The items; without their pictures will do.
         predictions: By item id; every item must have one.
         protocol: Which metrics, and how replies are read.
+        mode: How the replies were got.
 
     Raises:
         DataError: If items have no prediction, or predictions no item.
@@ -41,7 +44,7 @@ def score_task(data: TaskData, predictions: dict[str, Prediction], protocol: str
         raise DataError(f"{data.key}: unknown protocol {protocol!r}; known: {', '.join(PROTOCOLS)}.")
     require_all(data, predictions, Path(f"{data.key}.jsonl"))
     estimates = estimated(task.metrics_of(protocol), data.items, predictions)
-    version = version_of(data, protocol)
+    version = version_of(data, protocol, mode)
     scores = tuple(_score(data.key, version, metric.name, e, predictions) for metric, e in estimates)
     main = estimates[0][1]
     rows = [
@@ -69,9 +72,20 @@ def require_all(data: TaskData, predictions: Mapping[str, Prediction], path: Pat
         )
 
 
-def version_of(data: TaskData, protocol: str) -> str:
-    """What a score is comparable within: protocol, scorer, data."""
-    return f"{protocol}-{task_named(data.key).scorer}+{data.sha256[:8]}"
+def version_of(data: TaskData, protocol: str, mode: Mode) -> str:
+    """What a score is comparable within: how replies were got where they were not generated, protocol, scorer, data."""
+    return f"{_in_mode(protocol, mode)}-{task_named(data.key).scorer}+{data.sha256[:8]}"
+
+
+def protocol_of(version: str) -> str | None:
+    """The protocol in such a version; None in one of another form, as of zero-shot classification."""
+    name = version.partition("+")[0].rpartition("-")[0].rpartition("-")[2]
+    return name if name in PROTOCOLS else None
+
+
+def _in_mode(protocol: str, mode: Mode) -> str:
+    """Options that were compared are another protocol: such scores say so, and are comparable with each other only."""
+    return protocol if mode == "generate" else f"{mode}-{protocol}"
 
 
 def estimated(
@@ -150,25 +164,18 @@ def score_folder(predictions: Path, out: Path, data: Sequence[TaskData], *, prot
                 f"{predictions}: {key} was predicted on data with sha256 {expected.data_sha256[:12]}, "
                 f"found {found.sha256[:12]}. Point --set data=… to the data used, or predict again."
             )
-        parts.append(score_task(found, read_predictions(predictions / f"{key}.jsonl"), under))
+        parts.append(score_task(found, read_predictions(predictions / f"{key}.jsonl"), under, manifest.mode))
     scores = tuple(s for part in parts for s in part.scores)
     result = Scores(
         schema="kd-scores/1",
         model=manifest.model,
         blind=manifest.blind,
-        scores=_marked((*scores, *_average(parts, under)), manifest.mode),
+        scores=(*scores, *_average(parts, _in_mode(under, manifest.mode))),
     )
     write_scores(out, result, [row for part in parts for row in part.rows])
     if out.resolve() != predictions.resolve():
         write_whole(out / MANIFEST, dump(manifest.model_dump(by_alias=True)))
     return result
-
-
-def _marked(scores: tuple[Score, ...], mode: Mode) -> tuple[Score, ...]:
-    """Options that were compared are another protocol: such scores say so, and are comparable with each other only."""
-    if mode == "generate":
-        return scores
-    return tuple(s.model_copy(update={"benchmark_version": f"{mode}-{s.benchmark_version}"}) for s in scores)
 
 
 def _average(parts: Sequence[TaskScores], protocol: str) -> tuple[Score, ...]:

@@ -15,10 +15,11 @@ from kd_evalsuite.data import TaskData, load_folder
 from kd_evalsuite.errata import Corrected, correct, errata_of
 from kd_evalsuite.items import Item
 from kd_evalsuite.metrics import Estimate, Judge, Judged, Metric
+from kd_evalsuite.predictions import manifest_beside
 from kd_evalsuite.protocols.mathvista import RULES_VERSION
-from kd_evalsuite.records import Prediction
+from kd_evalsuite.records import Manifest, Mode, Prediction
 from kd_evalsuite.score import estimated, favourite, require_all, version_of
-from kd_evalsuite.tasks import prompts_of, task_named
+from kd_evalsuite.tasks import DEFAULT_PROTOCOL, prompts_of, task_named
 from kd_evalsuite.text import EXTRACTOR_VERSION
 
 SCHEMA = "kd-score/1"
@@ -27,29 +28,50 @@ DEGENERATE = 0.99  # a favourite answer with at least this share says more about
 
 @dataclass(frozen=True, slots=True)
 class Replies:
-    """A task's items and a reply to each, ready to be scored under any protocol."""
+    """A task's items and a reply to each, ready to be scored under any protocol.
+
+    Attributes:
+        data: Items.
+        predictions: By item id.
+        unmatched: Replies in the file that are of no item.
+        corrected: Labels that were corrected, where that was asked for.
+        manifest: How the replies were made, where that stands beside their file.
+    """
 
     data: TaskData
     predictions: Mapping[str, Prediction]
     unmatched: int
     corrected: Corrected | None = None
+    manifest: Manifest | None = None
+
+    @property
+    def mode(self) -> Mode:
+        """How the replies were got; generated, where nothing says otherwise."""
+        return self.manifest.mode if self.manifest else "generate"
+
+    @property
+    def protocol(self) -> str:
+        """The protocol that the replies were made for; the default one, where nothing says it."""
+        return self.manifest.protocol if self.manifest else DEFAULT_PROTOCOL
 
 
-def load_replies(key: str, predictions: Path, data: Path, *, errata: bool = False, limit: int | None = None) -> Replies:
+def load_replies(key: str, predictions: Path, data: Path, *, errata: bool = False) -> Replies:
     """Read both files and put them together.
+
+    A manifest beside the predictions says of how many items they are.
 
     Args:
         key: The task.
         predictions: A file of ours, or of another suite (`kd_evalsuite.answers`).
         data: The benchmark's folder or file, or a folder that holds the folders of several.
         errata: Correct the labels that are known to be wrong.
-        limit: Of the items that were asked, where not all were (`load_task`).
 
     Raises:
         DataError: If a file is not as expected, or an item has no reply or several.
     """
     answers = read_answers(predictions)
-    found = load_folder(data, key, limit=limit, pictures=False)
+    manifest = manifest_beside(predictions)
+    found = load_folder(data, key, limit=manifest.limit if manifest else None, pictures=False)
     matched = match(answers, found.items, predictions)
     require_all(found, matched.predictions, predictions)
     found = _clustered(found, matched, data)
@@ -57,7 +79,7 @@ def load_replies(key: str, predictions: Path, data: Path, *, errata: bool = Fals
     if errata and (known := errata_of(key)):
         corrected = correct(found.items, known)
         found = dataclasses.replace(found, items=corrected.items)
-    return Replies(found, matched.predictions, matched.unmatched, corrected)
+    return Replies(found, matched.predictions, matched.unmatched, corrected, manifest)
 
 
 def _clustered(data: TaskData, matched: Matched, path: Path) -> TaskData:
@@ -91,7 +113,7 @@ def report(replies: Replies, protocol: str, judges: Mapping[str, Judge] | None =
     task, given = task_named(replies.data.key), judges or {}
     metrics = [dataclasses.replace(m, judge=given.get(m.name, m.judge)) for m in task.metrics_of(protocol)]
     (main, first), *others = estimated(metrics, replies.data.items, replies.predictions)
-    version = version_of(replies.data, protocol) + ("+errata" if replies.corrected else "")
+    version = version_of(replies.data, protocol, replies.mode) + ("+errata" if replies.corrected else "")
     return {
         "schema": SCHEMA,
         "task": task.key,
@@ -173,6 +195,8 @@ def _said(replies: Replies, limit: int) -> dict[str, Any]:
         "of_no_item": replies.unmatched,
         "blank": sum(not p.prediction.strip() for p in some),
         "at_token_limit": sum(p.tokens >= limit for p in some),
+        "blind": replies.manifest.blind if replies.manifest else None,
+        "mode": replies.manifest.mode if replies.manifest else None,
     }
 
 

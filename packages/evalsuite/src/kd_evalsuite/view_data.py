@@ -84,6 +84,8 @@ def _caption(report: dict[str, Any]) -> str:
     said, data, lines = report["predictions"], report["data"], [f"scorer {report['scorer']}"]
     if not data["complete"]:
         lines.append(f"{data['items']} items, the public data set has {data['public_items']}")
+    if said["blind"]:
+        lines.append("asked without the images")
     if said["blank"] or said["of_no_item"]:
         lines.append(f"{said['blank']} blank replies, {said['of_no_item']} predictions of no item")
     if report["favourite"]["degenerate"]:

@@ -10,8 +10,10 @@ import pytest
 from kd_evalsuite.checks import examine, require_ready
 from kd_evalsuite.cli import app
 from kd_evalsuite.items import DataError
-from kd_evalsuite.tasks import TASKS
+from kd_evalsuite.tasks import EVERY, TASKS
 from typer.testing import CliRunner
+
+from packages.evalsuite.tests.helpers.benchmarks import write_jsonl
 
 RUN = CliRunner()
 
@@ -123,3 +125,74 @@ def test_lost_pictures_stop_a_run_before_the_first_question(root):
     assert len(load_all(root, ["mmvp"], pictures=False)[0].items) == 12
     with pytest.raises(DataError, match="mmvp: 2 of 12 pictures are not there"):
         load_all(root, ["mmvp", "gqa"])
+
+
+def without_pictures(root):
+    """Benchmarks in their authors' columns, but without images, as answers alone are scored on."""
+    options = list("wxyz")
+    write_jsonl(root / "ai2d/ai2d.jsonl", [{"question": f"{k}?", "options": options, "answer": "1"} for k in range(8)])
+    mme = [
+        {"question_id": f"color/{k // 2}.png", "question": f"Is it {k}?", "answer": "Yes", "category": "color"}
+        for k in range(8)
+    ]
+    write_jsonl(root / "mme_perception/test.jsonl", mme)
+    science = [{"question": f"{k}?", "choices": options, "answer": 0, "hint": ""} for k in range(8)]
+    write_jsonl(root / "scienceqa/test.jsonl", science)
+    text = [{"question_id": k, "question": f"{k}?", "image_id": f"i{k}", "answers": ["x"] * 10} for k in range(8)]
+    (root / "textvqa").mkdir()
+    (root / "textvqa/TextVQA_0.5.1_val.json").write_text(json.dumps({"data": text}))
+    return ["ai2d", "mme_perception", "scienceqa", "textvqa_no_ocr"]
+
+
+def test_items_without_a_picture_are_asked_only_when_that_is_asked_for(tmp_path):
+    keys = without_pictures(tmp_path)
+    with pytest.raises(DataError) as caught:
+        require_ready(tmp_path, keys)
+    lines = [line.partition(";")[0].partition(",")[0] for line in str(caught.value).splitlines()]
+    assert lines == [f"{key}: 8 of 8 items have no picture" for key in keys if key != "scienceqa"]
+    require_ready(tmp_path, keys, blind=True)
+    assert any("8 of 8 items have no picture" in note for note in examine(tmp_path, "scienceqa").notes)
+    assert examine(tmp_path, "scienceqa_img").problems
+
+
+def test_text_alone_is_what_some_of_scienceqa_asks_about(benchmark_root):
+    assert not [key for key in EVERY if examine(benchmark_root, key).problems]
+    assert not any("picture" in note for note in examine(benchmark_root, "scienceqa").notes)
+
+
+def test_scoring_needs_no_pictures(tmp_path):
+    from kd_evalsuite.data import load_folder
+
+    without_pictures(tmp_path)
+    rows = [{"id": i.id, "prediction": i.gold[0]} for i in load_folder(tmp_path, "ai2d").items]
+    write_jsonl(tmp_path / "said.jsonl", rows)
+    command = ["score", "--task", "ai2d", "--predictions", str(tmp_path / "said.jsonl"), "--json"]
+    done = RUN.invoke(app, [*command, "--data", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["value"] == 100
+
+
+def test_a_prompt_that_lists_ocr_tokens_is_not_asked_without_any(root):
+    table = pq.read_table(table_of(root, "textvqa"))
+    pq.write_table(table.drop_columns("ocr_tokens"), table_of(root, "textvqa"))
+    for blind in (True, False):
+        with pytest.raises(DataError, match=r"textvqa: no item has ocr_tokens.*textvqa_no_ocr"):
+            require_ready(root, ["textvqa"], blind=blind)
+    found = [*require_ready(root, ["textvqa"], protocol="lmms"), examine(root, "textvqa")]
+    assert all("no item has ocr_tokens" in " ".join(f.notes) for f in found)
+    (plain,) = require_ready(root, ["textvqa_no_ocr"])
+    assert "ocr_tokens" not in " ".join(plain.notes)
+
+
+def test_predict_is_told_what_is_missing_and_blind_runs_go_on(tmp_path):
+    from kd_evalsuite import commands
+    from kd_evalsuite.config import EvalParams
+    from kd_evalsuite.models.find import Found
+    from kd_evalsuite.records import ModelRef
+
+    keys = without_pictures(tmp_path / "data")
+    found = Found(ModelRef(kind="vlm", name="m", sha256="0" * 64), lambda: None)
+    params = EvalParams(data=tmp_path / "data", tasks=keys)
+    with pytest.raises(DataError, match="8 of 8 items have no picture"):
+        commands.predict(params, found, tmp_path / "out", blind=False, replace=False, dry_run=True)
+    assert commands.predict(params, found, tmp_path / "out", blind=True, replace=False, dry_run=True)

@@ -15,6 +15,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from packages.evalsuite.tests.helpers import scored
+from packages.evalsuite.tests.helpers.replies import predicted
 
 RUN = CliRunner()
 FAST = How(samples=500)
@@ -105,6 +106,30 @@ def test_answer_files_of_another_suite_are_scored_and_compared(benchmark_root, t
     done = RUN.invoke(app, ["compare", *files])
     assert done.exit_code == 2
     assert "pass --task KEY and --data FOLDER" in " ".join(done.output.split())
+
+
+def test_what_a_manifest_beside_an_answer_file_says_is_compared_too(benchmark_root, tmp_path):
+    def compare(*files, options=()):
+        command = ["compare", *map(str, files), "--task", "ai2d", "--data", str(benchmark_root), "--json", *options]
+        done = RUN.invoke(app, command)
+        return done.exit_code, " ".join(done.output.split()), done
+
+    said = predicted(benchmark_root, "ai2d", tmp_path / "said")
+    chosen = predicted(benchmark_root, "ai2d", tmp_path / "chosen", mode="loglikelihood")
+    code, output, _ = compare(said, chosen)
+    assert code == 2
+    assert "scored in different ways" in output
+    assert "loglikelihood-paper-1+" in output
+    lmms = predicted(benchmark_root, "ai2d", tmp_path / "lmms", protocol="lmms", prompts="lmms")
+    assert compare(said, lmms)[0] == 2
+    assert compare(said, lmms, options=["--protocol", "paper"])[0] == 0
+
+    blind = predicted(benchmark_root, "ai2d", tmp_path / "blind", lambda i: "A", blind=True, limit=5)
+    some = predicted(benchmark_root, "ai2d", tmp_path / "some", limit=5)
+    code, output, done = compare(some, blind)
+    assert code == 0, output
+    assert json.loads(done.stdout)["models"] == ["ai2d", "ai2d-blind"]
+    assert "7 items were not answered by all models" in compare(said, some)[1]
 
 
 @pytest.mark.parametrize("command", ["compare", "report", "forensics"])

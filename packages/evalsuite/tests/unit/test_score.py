@@ -8,10 +8,12 @@ from kd_evalsuite.data import load_all
 from kd_evalsuite.items import DataError
 from kd_evalsuite.predict import manifest_of
 from kd_evalsuite.predictions import open_folder
-from kd_evalsuite.publish import metrics_of
+from kd_evalsuite.publish import _params, _tags, linked, metrics_of
 from kd_evalsuite.records import ModelRef, Prediction, Score
 from kd_evalsuite.score import read_scores, score_folder
 from kd_evalsuite.tasks import TASKS
+
+from packages.evalsuite.tests.helpers.replies import predicted
 
 
 def write(root, folder, rule, *, name="scripted", blind=False, keys=TASKS):
@@ -113,7 +115,9 @@ def test_average_is_the_mean_percent_and_its_error_combines_theirs(benchmark_roo
     average = scores.main(AVERAGE)
     assert average.value == pytest.approx(sum(s.percent for s in mains) / 16)
     assert average.stderr == pytest.approx(sum((100 * s.stderr / s.best) ** 2 for s in mains) ** 0.5 / 16)
-    assert average.benchmark_version == "paper-1+16"
+    assert average.benchmark_version.startswith("paper-1+16+")
+    again = scored(benchmark_root, tmp_path / "again", gold, keys=list(TASKS)[::-1]).main(AVERAGE)
+    assert again.benchmark_version == average.benchmark_version
 
 
 def test_a_missing_prediction_and_other_data_are_errors(benchmark_root, tmp_path):
@@ -138,6 +142,34 @@ def test_best_of_takes_the_highest_average_that_is_not_blind(benchmark_root, tmp
     assert score.value == max(averages.values())
     with pytest.raises(DataError, match="not blind"):
         best_of(tmp_path / "nothing")
+
+
+def test_averages_over_other_benchmarks_or_data_are_not_compared(benchmark_root, tmp_path):
+    for name, keys in (("x", ["ai2d", "gqa"]), ("y", ["ai2d", "mmvp"])):
+        data = write(benchmark_root, tmp_path / "p" / name, gold, name=f"vlm-{name}", keys=keys)
+        score_folder(tmp_path / "p" / name, tmp_path / "eval" / name, data)
+    with pytest.raises(DataError, match="over the same benchmarks") as caught:
+        best_of(tmp_path / "eval")
+    assert str(caught.value).count("paper-1+2+") == 2
+
+
+def test_only_what_stands_for_the_model_itself_is_linked_to_it(benchmark_root, tmp_path):
+    """Runs are tagged with the protocol of their scores; metrics that cannot be compared have the same names."""
+
+    def found(name, *, protocol=None, **how):
+        file, out = predicted(benchmark_root, "ai2d", tmp_path / "p" / name, **how), tmp_path / "s" / name
+        data = load_all(benchmark_root, ["ai2d"], limit=how.get("limit"), pictures=False)
+        scores = score_folder(file.parent, out, data, protocol=protocol)
+        tags, params = _tags(out, scores), _params(out, scores)
+        assert tags["kd.protocol"] == params["protocol"]
+        return linked(out, scores), tags["kd.protocol"], tags["kd.prompts"]
+
+    assert found("plain") == (True, "paper", "cambrian")
+    assert found("other", protocol="lmms") == (False, "lmms", "cambrian")
+    assert found("blind", blind=True) == (False, "paper", "cambrian")
+    assert found("some", limit=5) == (False, "paper", "cambrian")
+    assert found("chosen", mode="loglikelihood") == (False, "paper", "cambrian")
+    assert found("asked", prompts="lmms") == (False, "paper", "lmms")
 
 
 def test_metric_names_are_those_of_the_contract(benchmark_root, tmp_path):

@@ -14,7 +14,7 @@ from kd_evalsuite.tasks import EVERY, PROTOCOLS, TASKS
 from typer.testing import CliRunner
 
 from packages.evalsuite.tests.helpers.benchmarks import write_jsonl
-from packages.evalsuite.tests.helpers.replies import items_of, told
+from packages.evalsuite.tests.helpers.replies import items_of, predicted, told
 
 RUN = CliRunner()
 
@@ -269,23 +269,39 @@ def test_a_folder_of_predictions_is_scored_without_parameters_and_under_another_
 
 
 def test_predictions_of_some_items_are_scored_on_these(benchmark_root, tmp_path):
-    from kd_evalsuite.data import load_all
-    from kd_evalsuite.predict import manifest_of
-    from kd_evalsuite.predictions import open_folder
-    from kd_evalsuite.records import ModelRef
-
-    tasks = load_all(benchmark_root, ["gqa"], limit=4)
-    ref = ModelRef(kind="vlm", name="m", sha256="0" * 64)
-    open_folder(tmp_path / "p", manifest_of(ref, tasks, protocol="paper", blind=False, limit=4))
-    rows = [{"id": i.id, "prediction": i.gold[0]} for i in tasks[0].items]
-    write_jsonl(tmp_path / "p/gqa.jsonl", rows)
-    one = ["score", "--task", "gqa", "--predictions", str(tmp_path / "p/gqa.jsonl")]
-    for command in (one, ["rescore", "--predictions", str(tmp_path / "p")]):
+    file = predicted(benchmark_root, "gqa", tmp_path / "p", limit=4)
+    n = len(file.read_text().splitlines())
+    assert n < 12
+    one = ["score", "--task", "gqa", "--predictions", str(file)]
+    for command in (one, ["rescore", "--predictions", str(file.parent)]):
         done = RUN.invoke(app, [*command, "--data", str(benchmark_root), "--json"])
         assert done.exit_code == 0, done.output
         found = json.loads(done.stdout)
         found = found if isinstance(found, dict) else found[0]
-        assert (found["n"], found["value"], found["data"]["complete"]) == (len(rows), 100, False)
+        assert (found["n"], found["value"], found["data"]["complete"]) == (n, 100, False)
+
+
+def test_what_the_manifest_beside_a_file_says_is_in_its_score(benchmark_root, tmp_path):
+    chosen = predicted(benchmark_root, "ai2d", tmp_path / "ll", mode="loglikelihood", blind=True)
+    asked = predicted(benchmark_root, "ai2d", tmp_path / "lmms", protocol="lmms", prompts="lmms")
+    alone = told(benchmark_root, "ai2d", tmp_path)
+
+    def score(file, *options):
+        command = ["score", "--task", "ai2d", "--predictions", str(file), "--data", str(benchmark_root), "--json"]
+        done = RUN.invoke(app, [*command, *options])
+        assert done.exit_code == 0, done.output
+        found = json.loads(done.stdout)
+        return found["scorer"].partition("+")[0], found["predictions"]["mode"], found["predictions"]["blind"]
+
+    assert score(chosen) == ("loglikelihood-paper-1", "loglikelihood", True)
+    assert score(asked) == ("lmms-1", "generate", False)
+    assert score(asked, "--protocol", "paper") == ("paper-1", "generate", False)
+    assert score(alone) == ("paper-1", None, None)
+    command = ["score", "--predictions", str(chosen.parent), "--out", str(tmp_path / "s"), "--json"]
+    (whole,) = json.loads(RUN.invoke(app, [*command, "--data", str(benchmark_root)]).stdout)
+    versions = [s["benchmark_version"] for s in whole["scores"]]
+    assert all(version.startswith("loglikelihood-paper-1+") for version in versions)
+    assert versions[0] == report(load_replies("ai2d", chosen, benchmark_root), "paper")["scorer"]
 
 
 def test_a_hostile_favourite_reply_reaches_no_terminal(benchmark_root, tmp_path):

@@ -55,6 +55,7 @@ PROTOCOLS: dict[str, str] = {  # a protocol's metrics (`kd_evalsuite.protocols`)
     "vlmevalkit": "vlmevalkit",
     "official": "cambrian",
 }
+DEFAULT_PROTOCOL = "paper"
 
 
 def task_named(key: str) -> Task:

@@ -50,6 +50,7 @@ class Task:
         folder: The folder that holds its data, where that is another task's.
         other_sizes: Numbers of items of other public editions, and which these are.
         scorer: Version of the scorer; changes when a score can.
+        text_only: Whether some of its questions are about text alone, and so have no picture.
     """
 
     key: str
@@ -64,6 +65,7 @@ class Task:
     folder: str = ""
     other_sizes: Mapping[int, str] = field(default_factory=dict)
     scorer: str = "1"
+    text_only: bool = False
 
     def metrics_of(self, protocol: str) -> Sequence[Metric]:
         """The metrics under a protocol; those of `paper` where the protocol has none of its own for this task."""

@@ -23,12 +23,8 @@ def read(folder: Path, pictures: bool) -> list[Item]:
     """
     rows = read_rows(folder, required=("question", "choices", "answer"), pictures=pictures)
     rows = [row for row in rows if row.get("split", "test") == "test"]
-    keys = [
-        str(row.get("id") or content_id(row["question"], *row["choices"], row.get("hint"), row["answer"]))
-        for row in rows
-    ]
     items = []
-    for key, row in zip(distinct(keys), rows, strict=True):
+    for key, row in zip(distinct([_key(row) for row in rows]), rows, strict=True):
         if not row["choices"]:
             raise DataError(f"ScienceQA {key}: expected choices, found none.")
         original = "split" in row and row.get("image")
@@ -107,6 +103,7 @@ TASK = Task(
     },
     hub=HUB,
     other_sizes={2017: "its questions with an image"},
+    text_only=True,
 )
 
 IMAGE_TASK = Task(
