@@ -19,6 +19,7 @@ from kd_analysis.study_results import VLM_SEED
 from kd_analysis.tasks import AVERAGE, IMAGENET, task_of
 
 PAGE = 200
+PROTOCOL = "paper"  # of the scores that the study is about; another is another measure under the same names
 CHOSEN = {  # the metric of a task that is its score, the first that the run has
     "mme_perception": ("score",),
     "mmvp": ("pair_accuracy",),
@@ -130,10 +131,10 @@ def read_mlflow(
 
     Raises:
         kd_analysis.results.DuplicateError: If cells have several values, with the list, unless `latest`.
-        InputError: If no finished evaluation is there, or a scored model is not registered.
+        InputError: If no finished evaluation of the kind is there (`_comparable`), or a scored model is not registered.
     """
     versions = Versions(client)
-    runs = [r for r in _finished(client, "eval", page) if r.data.tags.get("kd.blind") != "true"]
+    runs = [run for run in _finished(client, "eval", page) if _comparable(run)]
     if not runs:
         raise InputError("Expected finished runs in the experiment `eval`, found none. Run `evalsuite publish` first.")
     found = [result_of(e) for run in runs for e in _scores(run, versions)]
@@ -144,6 +145,13 @@ def read_mlflow(
         found = list({r.key: r for r in found}.values())  # runs come in the order in which they began
     refuse_duplicates(found)
     return found
+
+
+def _comparable(run: Any) -> bool:
+    """Whether an evaluation is one of the study: sighted, generated replies to all items under the default protocol."""
+    tags, limit = run.data.tags, run.data.params.get("limit", "None")
+    asked = (tags.get("kd.blind", "false"), tags.get("kd.protocol", PROTOCOL), tags.get("kd.mode", "generate"))
+    return asked == ("false", PROTOCOL, "generate") and limit in ("None", "")
 
 
 def _finished(client: Any, experiment: str, page: int) -> list[Any]:

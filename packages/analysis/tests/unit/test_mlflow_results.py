@@ -97,8 +97,9 @@ class Client:
         return SimpleNamespace(data=SimpleNamespace(params={"epochs": "2.5"}))
 
 
-def run(run_id, name, metrics, **tags):
-    data = SimpleNamespace(metrics=metrics, tags={"sha256": f"sha-{name}", **tags})
+def run(run_id, name, metrics, limit=None, **tags):
+    params = {} if limit is None else {"limit": limit}
+    data = SimpleNamespace(metrics=metrics, tags={"sha256": f"sha-{name}", **tags}, params=params)
     return SimpleNamespace(info=SimpleNamespace(run_id=run_id, run_name=name), data=data)
 
 
@@ -129,6 +130,17 @@ def test_scores_similarities_and_sizes_are_read(server):
     assert found["large", "vit", "", "gqa", "cka"] == 0.7
     assert found["large", "", "", "encoder", "params_m"] == 5.021
     assert len(found) == 5 + 2 + 1 + 1, "the blind run, top5 and the biased estimate stay out"
+
+
+def test_scores_of_another_protocol_mode_or_of_a_part_of_the_items_stay_out(server):
+    score = {"eval/task1/accuracy": 0.9}
+    server.runs["eval"] += [
+        run("p", "vlm-1", score, **{"kd.protocol": "lmms", "kd.mode": "generate"}),
+        run("q", "vlm-1", score, **{"kd.protocol": "paper", "kd.mode": "loglikelihood"}),
+        run("r", "vlm-1", score, limit="100", **{"kd.protocol": "paper", "kd.mode": "generate"}),
+    ]
+    for one in (read_mlflow(server), read_mlflow(server, latest=True)):
+        assert [r.value for r in one if r.task == "task1"] == [pytest.approx(10)]
 
 
 @pytest.mark.parametrize("page", [1, 2, 3, 4, 100])
