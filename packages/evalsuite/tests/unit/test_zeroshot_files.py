@@ -4,6 +4,7 @@ import tarfile
 
 import pytest
 from kd_evalsuite.items import DataError
+from kd_evalsuite.zeroshot import imagenet
 from kd_evalsuite.zeroshot.config import check_config
 from kd_evalsuite.zeroshot.sets import open_set
 
@@ -102,6 +103,33 @@ def test_a_tokenizer_of_the_folder_is_accepted_and_one_of_the_hub_is_not(tmp_pat
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (folder / name).write_text("{}")
     assert check_config(folder) == config
+
+
+def test_embeddings_are_kept_for_the_same_files_and_numbering_of_classes_whatever_these_are_called(tmp_path):
+    wnids = list(imagenet.class_numbers())[500:502]
+    for wnid in wnids:
+        (tmp_path / "val" / wnid).mkdir(parents=True)
+    (tmp_path / "val" / wnids[1] / "a.png").write_bytes(b"x")
+    templates = tmp_path / "zeroshot_classification_templates.txt"
+    templates.write_text("a {c}\n")
+    (tmp_path / "classnames.txt").write_text("cat\ndog\n")
+    own = open_set(tmp_path)
+    thousand = open_set(tmp_path, names="imagenet")
+    assert ([s.label for s in own], [s.label for s in thousand]) == ([1], [501])
+    (tmp_path / "classnames.txt").write_text("tom cat\ndog\n")
+    templates.write_text("the {c}\n")
+    reworded = open_set(tmp_path)
+    (tmp_path / "val" / wnids[0]).rename(tmp_path / "val" / "o-behind-the-other")  # without an image
+    renumbered = open_set(tmp_path)
+    assert reworded.fingerprint == own.fingerprint
+    assert len({own.fingerprint, thousand.fingerprint, renumbered.fingerprint}) == 3
+
+
+def test_embeddings_of_shards_are_others_where_the_set_has_other_classes(tmp_path):
+    folder = write_set(tmp_path, [("a.cls", b"1"), ("a.jpg", b"x")])
+    two = open_set(folder).fingerprint
+    (folder / "classnames.txt").write_text("cat\n")
+    assert open_set(folder).fingerprint != two
 
 
 def test_folders_and_tables_that_do_not_fit_are_named(tmp_path):
