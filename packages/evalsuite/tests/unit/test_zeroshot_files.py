@@ -2,9 +2,12 @@ import io
 import json
 import tarfile
 
+import numpy as np
 import pytest
+import torch
 from kd_evalsuite.items import DataError
 from kd_evalsuite.zeroshot import imagenet
+from kd_evalsuite.zeroshot.classify import Embedded, load_embedded, save_embedded
 from kd_evalsuite.zeroshot.config import check_config
 from kd_evalsuite.zeroshot.sets import open_set
 
@@ -130,6 +133,39 @@ def test_embeddings_of_shards_are_others_where_the_set_has_other_classes(tmp_pat
     two = open_set(folder).fingerprint
     (folder / "classnames.txt").write_text("cat\n")
     assert open_set(folder).fingerprint != two
+
+
+def test_what_is_no_whole_file_of_embeddings_is_refused(tmp_path):
+    whole, damaged = tmp_path / "whole.npz", tmp_path / "damaged.npz"
+    save_embedded(whole, Embedded(torch.eye(3), torch.tensor([2, 0, 1]), ("a", "b", "c"), "0" * 64))
+    assert load_embedded(whole).labels.tolist() == [2, 0, 1]
+    content = whole.read_bytes()
+    flipped = bytearray(content)
+    flipped[200] ^= 1  # within the first array
+    for bad in (b"", content[:40], content[: len(content) // 2], content[:-1], bytes(flipped), b"not a zip"):
+        damaged.write_bytes(bad)
+        with pytest.raises(DataError, match=r"damaged\.npz: not a file of embeddings .*; remove it"):
+            load_embedded(damaged)
+    np.save(damaged.with_suffix(".npy"), np.eye(3))
+    with pytest.raises(DataError, match="not a file of embeddings"):
+        load_embedded(damaged.with_suffix(".npy"))
+
+
+@pytest.mark.parametrize(
+    ("z", "labels", "keys"),
+    [
+        (torch.full((2, 3), torch.nan), torch.tensor([0, 1]), ("a", "b")),
+        (torch.zeros(2, 3), torch.tensor([0, 1, 2]), ("a", "b")),
+        (torch.zeros(2, 3), torch.tensor([0, 1]), ("a",)),
+        (torch.zeros(2, 3), torch.tensor([0.0, 1.0]), ("a", "b")),
+        (torch.zeros(6), torch.tensor([0]), ("a",)),
+        (torch.zeros(0, 3), torch.tensor([], dtype=torch.int64), ()),
+    ],
+)
+def test_kept_embeddings_that_do_not_fit_their_labels_are_refused(tmp_path, z, labels, keys):
+    save_embedded(tmp_path / "a.npz", Embedded(z, labels, keys, "0" * 64))
+    with pytest.raises(DataError, match=r"expected finite embeddings \(n, d\) with n labels and n keys"):
+        load_embedded(tmp_path / "a.npz")
 
 
 def test_folders_and_tables_that_do_not_fit_are_named(tmp_path):

@@ -5,6 +5,8 @@ Source: Radford et al., CLIP, ICML 2021, section 3.1; github.com/mlfoundations/o
 
 import hashlib
 import itertools
+import zipfile
+import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -122,7 +124,7 @@ def embed_set(
 
 
 def _require_finite(z: Tensor, what: Sequence[str], folder: Path) -> None:
-    """DataError unless every row is finite. No comparison with NaN is true, so such an image's class would rank first."""
+    """DataError unless every row is finite. Nothing is greater than NaN, so such an image's class would rank first."""
     if bad := [name for name, finite in zip(what, z.isfinite().all(dim=1).tolist(), strict=True) if not finite]:
         more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
         raise DataError(
@@ -199,14 +201,19 @@ def load_embedded(path: Path) -> Embedded:
     """Embeddings kept by `save_embedded`.
 
     Raises:
-        DataError: If the file is not one of these.
+        DataError: If the file is not one of these, or is cut short.
     """
+    damaged = (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
     try:
         with np.load(path, allow_pickle=False) as kept:
             z, labels = torch.from_numpy(kept["z"]), torch.from_numpy(kept["labels"])
-            return Embedded(z, labels, tuple(kept["keys"].tolist()), str(kept["sha256"]))
-    except (OSError, ValueError, KeyError) as error:
+            keys, sha256 = tuple(kept["keys"].tolist()), str(kept["sha256"])
+    except damaged as error:
         raise DataError(f"{path}: not a file of embeddings ({error!r}); remove it.") from None
+    fits = z.ndim == 2 and labels.shape == (len(z),) == (len(keys),) and labels.dtype == torch.int64
+    if not (fits and len(z) and z.dtype == torch.float32 and z.isfinite().all()):
+        raise DataError(f"{path}: expected finite embeddings (n, d) with n labels and n keys, got others; remove it.")
+    return Embedded(z, labels, keys, sha256)
 
 
 def _scores(
