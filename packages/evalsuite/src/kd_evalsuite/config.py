@@ -89,7 +89,7 @@ def params_from(file: Path | None, overrides: Sequence[str], options: Mapping[st
     Args:
         file: A YAML file with a section `evalsuite`, or None for the defaults.
         overrides: `key=value`.
-        options: By parameter; those that are None were not given.
+        options: By parameter, those of a section within in a mapping; those that are None were not given.
 
     Raises:
         ParamsError: With one line for each mistake.
@@ -98,8 +98,16 @@ def params_from(file: Path | None, overrides: Sequence[str], options: Mapping[st
         raise ParamsError("--set changes parameters of a file: expected --params FILE beside it.")
     base = load_section(file, SECTION, EvalParams, overrides).model_dump() if file else {}
     given = {key: value for key, value in options.items() if value is not None}
+    within = {key: value for key, value in given.items() if isinstance(value, Mapping)}
+    merged = base | given | {key: base.get(key, {}) | dict(value) for key, value in within.items()}
     try:
-        return EvalParams.model_validate(base | given)
+        return EvalParams.model_validate(merged)
     except ValidationError as error:
-        lines = [f"--{str(e['loc'][0]).replace('_', '-')}: {e['msg']} (got {e['input']!r})" for e in error.errors()]
+        lines = [f"{_option(e['loc'], within)}: {e['msg']} (got {e['input']!r})" for e in error.errors()]
         raise ParamsError("\n".join(lines)) from None
+
+
+def _option(place: Sequence[Any], within: Mapping[str, Any]) -> str:
+    """The option that stands for a parameter: of one in a section, its own name."""
+    name = place[1] if place[0] in within and len(place) > 1 else place[0]
+    return f"--{str(name).replace('_', '-')}"

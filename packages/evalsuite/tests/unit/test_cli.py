@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 from kd_evalsuite.cli import app
+from kd_evalsuite.config import params_from
+from kd_evalsuite.options_model import given
 from typer.testing import CliRunner
 
 RUN = CliRunner()
@@ -115,11 +117,21 @@ def test_run_needs_no_parameter_file(benchmark_root, tmp_path):
     assert "mmmu" not in done.output
 
 
+def test_an_option_of_a_section_leaves_the_files_other_values_in_it(tmp_path):
+    file = tmp_path / "params.yaml"
+    file.write_text("evalsuite:\n  limit: 3\n  endpoint: {timeout: 600, tries: 9}\n")
+    found = params_from(file, ["endpoint.tries=8"], given(None, 4, None, batch_size=2, device=None))
+    assert found.endpoint.model_dump() == {"concurrency": 4, "timeout": 600, "tries": 8}
+    assert (found.limit, found.batch_size) == (3, 2)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["--tasks", "gqaa"], "--tasks: Value error, unknown task 'gqaa'; did you mean 'gqa'?"),
         (["--limit", "0"], "--limit: Input should be greater than 0"),
+        (["--timeout", "-1"], "error: --timeout: Input should be greater than 0 (got -1.0)"),
+        (["--concurrency", "0"], "error: --concurrency: Input should be greater than 0"),
         (["--mode", "guess"], "--mode: Input should be 'generate' or 'loglikelihood'"),
         (["--protocol", "papr"], "--protocol: Value error, unknown protocol 'papr'"),
         (["--shard", "3/2"], "Expected a shard from 1/n to n/n"),
