@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kd_evalsuite import view
 from kd_evalsuite.config import ZeroshotParams
@@ -9,17 +10,20 @@ from kd_evalsuite.finding import find_model, use_threads
 from kd_evalsuite.items import DataError
 from kd_evalsuite.records import ModelRef, Scores
 
+if TYPE_CHECKING:
+    from kd_evalsuite.tracking import Model
+
 
 def zeroshot(
     given: ZeroshotParams,
-    models: Sequence[str],
+    models: Sequence["str | Model"],
     out: Path,
     *,
     device: str = "cpu",
     threads: int | None = None,
     dry_run: bool = False,
 ) -> None:
-    """Classify with each encoder; scores go to `out/<name>/`."""
+    """Classify with each encoder, named or already found; scores go to `out/<name>/`."""
     from kd_evalsuite.score import write_scores
     from kd_evalsuite.zeroshot.config import check_config
     from kd_evalsuite.zeroshot.imagenet import shared_names
@@ -28,7 +32,7 @@ def zeroshot(
     data = open_set(given.data, names=given.names, templates=given.templates)
     if shared := shared_names(data.names):
         view.err.print(f"names of several classes, which nothing can tell apart: {view.plain(', '.join(shared))}")
-    found = [find_model(model) for model in models]
+    found = [find_model(model) if isinstance(model, str) else model for model in models]
     if repeated := {m.name for m in found if sum(n.name == m.name for n in found) > 1}:
         raise DataError(f"Models of one name would share a folder: {', '.join(sorted(repeated))}.")
     for model in found:

@@ -17,10 +17,22 @@ def load_params(path: Path, overrides: Sequence[str]) -> EvalParams:
 
 
 def find_model(model: str) -> "Model":
-    """The verified folder of a model."""
+    """The verified folder of a model, fetched from the Hub where it is `hf:owner/name`.
+
+    Raises:
+        DataError: If the Hub does not give it.
+        FileNotFoundError: If there is no such file, folder or registered model.
+        IntegrityError: If its files are not the ones that a reference or the registry names.
+    """
     from kd_evalsuite import tracking
 
-    return tracking.resolve(model)
+    if not model.startswith("hf:"):
+        return tracking.resolve(model)
+    from kd_evalsuite.models.hub import fetch
+
+    name, folder = fetch(model.removeprefix("hf:"))
+    kind = "encoder" if (folder / "open_clip_config.json").is_file() else "transformers"
+    return tracking.Model(folder, kind, name, tracking.digest(folder))
 
 
 def use_threads(n: int | None) -> None:

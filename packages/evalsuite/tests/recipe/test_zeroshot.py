@@ -165,6 +165,24 @@ def test_an_encoder_whose_embeddings_are_not_finite_gets_no_score(world, tmp_pat
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("command", [["zeroshot"], ["run", "--tasks", "zeroshot"]])
+def test_an_encoder_of_the_hub_is_fetched_once_and_classifies(world, tmp_path, monkeypatch, command):
+    root, encoders, _ = world
+    asked = []
+
+    def fetch(text):
+        asked.append(text)
+        return "owner--clip@0123456789ab", encoders[0]
+
+    monkeypatch.setattr("kd_evalsuite.models.hub.fetch", fetch)
+    command = [*command, "--model", "hf:owner/clip", "--data", str(root / "classes"), "--out", str(tmp_path)]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    assert asked == ["owner/clip"]
+    scores = json.loads((tmp_path / "owner--clip@0123456789ab/scores.json").read_text())
+    assert (scores["model"]["kind"], scores["model"]["name"]) == ("encoder", "owner--clip@0123456789ab")
+
+
 def test_the_classifier_is_that_of_open_clip_with_imagenets_80_templates(world):
     import open_clip
     from kd_evalsuite.zeroshot import imagenet
