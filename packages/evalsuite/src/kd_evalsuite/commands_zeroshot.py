@@ -1,8 +1,8 @@
 """What `evalsuite zeroshot` does: find the set and the encoders, classify, show."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kd_evalsuite import view
 from kd_evalsuite.config import ZeroshotParams
@@ -12,6 +12,33 @@ from kd_evalsuite.records import ModelRef, Scores
 
 if TYPE_CHECKING:
     from kd_evalsuite.tracking import Model
+
+
+SHARED = ("data", "limit", "batch_size")  # options of `run` that an encoder has, too, in its own section
+USED = {*SHARED, "tasks", "device"}
+
+
+def refuse_idle(asked: Mapping[str, Any], *, blind: bool, replace: bool, shard: bool) -> None:
+    """Refuse options of `run` that mean nothing to an encoder.
+
+    Args:
+        asked: The options by parameter, those of a section in a mapping; None where not given.
+        blind: Whether `--blind` was given.
+        replace: Whether `--replace` was.
+        shard: Whether this is a share, by `--shard` or torchrun's.
+
+    Raises:
+        DataError: With the names of all of them.
+    """
+    given = {key: value for key, value in asked.items() if value is not None and key not in USED}
+    idle = [name for key, value in given.items() for name in (value if isinstance(value, Mapping) else [key])]
+    switches = {"blind": blind, "replace": replace, "shard (or torchrun)": shard}
+    if idle := [*idle, *(name for name, on in switches.items() if on)]:
+        listed = ", ".join(f"--{name.replace('_', '-')}" for name in idle)
+        raise DataError(
+            f"Zero-shot classification asks no questions and runs in one process, so it has no {listed}. Leave that "
+            "out; --data, --limit, --batch-size and --device apply."
+        )
 
 
 def zeroshot(

@@ -87,6 +87,13 @@ def test_wrong_parameters_and_data_are_refused_before_any_work(params, tmp_path,
     assert not (tmp_path / "out").exists()
 
 
+def test_predict_asks_no_benchmark_where_zeroshot_was_meant(params, tmp_path):
+    command = ["predict", "--params", str(params), "--model", "a", "--tasks", "zeroshot", "--out", str(tmp_path)]
+    done = RUN.invoke(app, command)
+    assert done.exit_code == 2
+    assert "--tasks zeroshot asks no questions: use `evalsuite run`" in " ".join(done.output.split())
+
+
 def test_predict_wants_a_model_or_best_of(params, tmp_path):
     done = RUN.invoke(app, ["predict", "--params", str(params), "--out", str(tmp_path)])
     assert done.exit_code == 2
@@ -104,6 +111,50 @@ def test_an_encoder_answers_no_questions(params, tmp_path):
         done = RUN.invoke(app, [*arguments, *command])
         assert done.exit_code == 2
         assert said in " ".join(done.output.split())
+
+
+@pytest.fixture
+def classifying(tmp_path, monkeypatch):
+    """A folder that is taken for an encoder, and what is classified by how: (section, device) a call."""
+    (tmp_path / "enc").mkdir()
+    (tmp_path / "enc/open_clip_config.json").write_text("{}")
+    seen = []
+    monkeypatch.setattr(
+        "kd_evalsuite.commands_zeroshot.zeroshot", lambda section, *_, device, **__: seen.append((section, device))
+    )
+    return tmp_path / "enc", seen
+
+
+def test_an_encoder_is_run_with_the_options_that_were_given(classifying, params, tmp_path):
+    encoder, seen = classifying
+    command = ["run", "--model", str(encoder), "--out", str(tmp_path / "out"), "--tasks"]
+    assert RUN.invoke(app, [*command, "zeroshot", "--limit", "5", "--batch-size", "8"]).exit_code == 0
+    assert RUN.invoke(app, [*command, "imagenet", "--params", str(params), "--set", "limit=3"]).exit_code == 0
+    (given, _), (of_file, _) = seen
+    assert (given.limit, given.batch_size) == (5, 8)
+    assert (of_file.limit, of_file.batch_size, str(of_file.data), of_file.names) == (None, 256, "nowhere", "imagenet")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--blind"], "--blind"),
+        (["--replace"], "--replace"),
+        (["--shard", "1/2"], "--shard (or torchrun)"),
+        (["--mode", "generate"], "--mode"),
+        (["--protocol", "paper", "--verify-batch", "2"], "--protocol, --verify-batch"),
+        (["--dtype", "float16"], "--dtype"),
+        (["--feature-cache", "kept"], "--feature-cache"),
+        (["--concurrency", "4", "--timeout", "9"], "--concurrency, --timeout"),
+    ],
+)
+def test_options_that_mean_nothing_to_an_encoder_are_refused_by_name(classifying, tmp_path, arguments, named):
+    encoder, seen = classifying
+    command = ["run", "--model", str(encoder), "--tasks", "zeroshot", "--out", str(tmp_path / "out")]
+    done = RUN.invoke(app, [*command, *arguments])
+    assert done.exit_code == 2
+    assert f"so it has no {named}. Leave that out" in " ".join(done.output.split())
+    assert not seen
 
 
 def test_run_needs_no_parameter_file(benchmark_root, tmp_path):
