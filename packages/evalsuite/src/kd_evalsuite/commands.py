@@ -76,7 +76,9 @@ def run(
         changed = {key: asked[key] for key in commands_zeroshot.SHARED if asked.get(key) is not None}
         changed |= {"names": "imagenet", "templates": "imagenet"} if zeroshot == "imagenet" else {}
         given = params.zeroshot.model_copy(update=changed)
-        commands_zeroshot.zeroshot(given, [found.encoder], out, device=params.device, threads=params.threads, dry_run=dry_run)
+        commands_zeroshot.zeroshot(
+            given, [found.encoder], out, device=params.device, threads=params.threads, dry_run=dry_run
+        )
         return
     if zeroshot:
         raise DataError(f"Zero-shot classification is for open_clip encoders; {found.ref.name} is none.")

@@ -135,6 +135,42 @@ def test_an_encoder_is_run_with_the_options_that_were_given(classifying, params,
     assert (of_file.limit, of_file.batch_size, str(of_file.data), of_file.names) == (None, 256, "nowhere", "imagenet")
 
 
+def test_zeroshot_puts_options_over_the_parameters_of_a_file(classifying, params, tmp_path, monkeypatch):
+    encoder, seen = classifying
+    monkeypatch.chdir(params.parent)
+    params.write_text("evalsuite:\n  device: cuda\n  zeroshot: {data: nowhere, limit: 9, names: imagenet}\n")
+    command = ["zeroshot", "--model", str(encoder), "--out", str(tmp_path / "out")]
+    for arguments in (
+        ["--data", "d"],
+        ["--workers", "3"],
+        ["--data", "d", "--params", "params.yaml", "--set", "zeroshot.limit=5", "--names", "folder", "--device", "cpu"],
+    ):
+        done = RUN.invoke(app, [*command, *arguments])
+        assert done.exit_code == 0, done.output
+    assert [(str(s.data), s.limit, s.names, s.workers, device) for s, device in seen] == [
+        ("d", None, "folder", 1, "cpu"),
+        ("nowhere", 9, "imagenet", 3, "cuda"),
+        ("d", 5, "folder", 1, "cpu"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--set", "zeroshot.limit=5"], "expected --params FILE"),
+        (["--names", "own"], "error: --names: Input should be 'folder' or 'imagenet'"),
+        (["--workers", "0"], "error: --workers: Input should be greater than 0"),
+    ],
+)
+def test_zeroshot_refuses_what_could_not_apply(classifying, tmp_path, arguments, said):
+    encoder, seen = classifying
+    command = ["zeroshot", "--model", str(encoder), "--data", "d", "--out", str(tmp_path / "out")]
+    done = RUN.invoke(app, [*command, *arguments])
+    assert done.exit_code == 2
+    assert said in " ".join(done.output.split())
+    assert not seen
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
