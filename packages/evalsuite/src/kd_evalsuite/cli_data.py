@@ -174,7 +174,7 @@ def zeroshot_command(
     templates: Annotated[
         str | None, typer.Option("--templates", help="folder, imagenet for its 80 prompts, or simple for 7.")
     ] = None,
-    device: Annotated[str | None, typer.Option("--device", help="cpu or cuda.")] = None,
+    device: Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:N or mps.")] = None,
     workers: Annotated[int | None, typer.Option("--workers", help="Threads that decode images.")] = None,
     params: Annotated[
         Path | None, typer.Option("--params", help="YAML file with a section `evalsuite`; params.yaml without --data.")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from kd_evalsuite import view
 from kd_evalsuite.config import ZeroshotParams
-from kd_evalsuite.finding import find_model, use_threads
+from kd_evalsuite.finding import find_model, require_device, use_threads
 from kd_evalsuite.items import DataError
 from kd_evalsuite.records import ModelRef, Scores
 
@@ -69,6 +69,7 @@ def zeroshot(
             view.out.print(f"would classify {what} with {model.name} into {out / model.name}")
     if dry_run:
         return
+    require_device(device)
     from kd_evalsuite.zeroshot.classify import Encoder, classify
 
     use_threads(threads)

@@ -1,5 +1,6 @@
 """What is evaluated and how: from the section `evalsuite` of params.yaml, from options, or from both."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -54,12 +55,19 @@ class EvalParams(Params):
     mode: Mode = Field("generate", description="generate, or loglikelihood: options compared, another protocol.")
     batch_size: int = Field(64, gt=0)
     verify_batch: int = Field(0, ge=0, description="So many items are asked again, alone and plainly, and compared.")
-    device: str = Field("cpu", description="cpu or cuda.")
+    device: str = Field("cpu", description="cpu, cuda, cuda:N or mps.")
     dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="Of a local checkpoint.")
     threads: int | None = Field(None, gt=0, description="CPU threads of torch; null leaves its default.")
     feature_cache: Path | None = Field(None, description="A folder for the encoder's features of images.")
     endpoint: EndpointParams = EndpointParams()
     zeroshot: ZeroshotParams = ZeroshotParams()
+
+    @field_validator("device")
+    @classmethod
+    def _known_device(cls, value: str) -> str:
+        if not re.fullmatch(r"cpu|mps|cuda(:\d{1,3})?", value, re.ASCII):
+            raise ValueError("expected cpu, cuda, cuda:N or mps")
+        return value
 
     @field_validator("protocol")
     @classmethod

@@ -217,6 +217,8 @@ def test_an_option_of_a_section_leaves_the_files_other_values_in_it(tmp_path):
     [
         (["--tasks", "gqaa"], "--tasks: Value error, unknown task 'gqaa'; did you mean 'gqa'?"),
         (["--limit", "0"], "--limit: Input should be greater than 0"),
+        (["--device", "gpu"], "--device: Value error, expected cpu, cuda, cuda:N or mps (got 'gpu')"),
+        (["--device", "cuda:-1"], "expected cpu, cuda, cuda:N or mps"),
         (["--timeout", "-1"], "error: --timeout: Input should be greater than 0 (got -1.0)"),
         (["--concurrency", "0"], "error: --concurrency: Input should be greater than 0"),
         (["--mode", "guess"], "--mode: Input should be 'generate' or 'loglikelihood'"),

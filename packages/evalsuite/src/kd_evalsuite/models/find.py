@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kd_evalsuite.config import EvalParams
-from kd_evalsuite.finding import find_model, use_threads
+from kd_evalsuite.finding import find_model, require_device, use_threads
 from kd_evalsuite.items import DataError
 from kd_evalsuite.models.base import Answerer
 from kd_evalsuite.records import ModelRef
@@ -66,13 +66,15 @@ def of_files(model: "Model", params: EvalParams) -> Found:
 
 
 def _checkpoint(folder: Path, params: EvalParams) -> Answerer:
+    device = device_of(params.device)
+    require_device(device)
     from kd_evalsuite.models.vlm import TransformersVlm
 
     from transformers.utils import logging  # isort: skip
 
     logging.disable_progress_bar()
     use_threads(params.threads)
-    return TransformersVlm(folder, device_of(params.device), params.dtype, params.feature_cache)
+    return TransformersVlm(folder, device, params.dtype, params.feature_cache)
 
 
 def device_of(name: str) -> str:
