@@ -134,7 +134,7 @@ def _require_finite(z: Tensor, what: Sequence[str], folder: Path) -> None:
 
 
 def ranks_of(z: Tensor, labels: Tensor, classifier: Tensor, block: int = 4096) -> tuple[Tensor, Tensor]:
-    """The rank (n,) of each image's own class, 1 being the nearest, and the nearest class (n,).
+    """The rank (n,) of each image's own class, 1 being the nearest, and the nearest class (n,); embeddings are finite.
 
     Of classes at equal distance the one with the lower number ranks first, so two classes of one name (ImageNet has two
     such pairs) have one and the same winner.
