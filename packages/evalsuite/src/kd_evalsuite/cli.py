@@ -78,8 +78,8 @@ def run_command(
         evaluated,
         model,
         out,
+        asked=asked,
         zeroshot=tasks if tasks in opt.ZEROSHOT else None,
-        classes=data,
         blind=blind,
         replace=replace,
         shard=commands.shard_of(shard),
@@ -128,6 +128,8 @@ def predict_command(
 
     if (model is None) == (best_of is None):
         raise ValueError("Expected one of --model and --best-of.")
+    if tasks in opt.ZEROSHOT:
+        raise ValueError(f"--tasks {tasks} asks no questions: use `evalsuite run` or `evalsuite zeroshot`.")
     asked = opt.given(
         tasks, concurrency, timeout, data=data, protocol=protocol, limit=limit, mode=mode, batch_size=batch_size,
         verify_batch=verify_batch, device=device, dtype=dtype, feature_cache=feature_cache,

@@ -168,17 +168,17 @@ def zeroshot_command(
     model: Annotated[list[str], typer.Option("--model", help="An encoder; may be given several times.")],
     out: Annotated[Path, typer.Option("--out", help="One folder a model is made in it.")],
     data: Annotated[
-        Path | None, typer.Option("--data", help="A set as webdataset, ImageFolder or parquet, in place of parameters.")
+        Path | None, typer.Option("--data", help="A set as webdataset, ImageFolder or parquet; no parameters needed.")
     ] = None,
-    names: Annotated[
-        str, typer.Option("--names", help="With --data: folder, or imagenet for its 1000 names.")
-    ] = "folder",
+    names: Annotated[str | None, typer.Option("--names", help="folder, or imagenet for its 1000 names.")] = None,
     templates: Annotated[
-        str, typer.Option("--templates", help="With --data: folder, imagenet for its 80 prompts, or simple for 7.")
-    ] = "folder",
-    device: Annotated[str, typer.Option("--device", help="With --data: cpu or cuda.")] = "cpu",
-    workers: Annotated[int, typer.Option("--workers", help="With --data: threads that decode images.")] = 1,
-    params: Params = Path("params.yaml"),
+        str | None, typer.Option("--templates", help="folder, imagenet for its 80 prompts, or simple for 7.")
+    ] = None,
+    device: Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:N or mps.")] = None,
+    workers: Annotated[int | None, typer.Option("--workers", help="Threads that decode images.")] = None,
+    params: Annotated[
+        Path | None, typer.Option("--params", help="YAML file with a section `evalsuite`; params.yaml without --data.")
+    ] = None,
     overrides: Overrides = [],  # noqa: B006
     dry_run: DryRun = False,
 ) -> None:
@@ -190,16 +190,12 @@ def zeroshot_command(
     evalsuite zeroshot --model clip-b16 --data imagenet/val --names imagenet --templates imagenet --out out/zeroshot
     """
     from kd_evalsuite import commands_zeroshot
-    from kd_evalsuite.config import ZeroshotParams
-    from kd_evalsuite.finding import load_params
+    from kd_evalsuite.config import params_from
 
-    if data is not None:
-        given = ZeroshotParams.model_validate(
-            {"data": data, "names": names, "templates": templates, "workers": workers}
-        )
-        commands_zeroshot.zeroshot(given, model, out, device=device, dry_run=dry_run)
-        return
-    loaded = load_params(params, overrides)
+    asked = {"data": data, "names": names, "templates": templates, "workers": workers}
+    section = {key: value for key, value in asked.items() if value is not None}
+    file = params or (None if data is not None else Path("params.yaml"))
+    loaded = params_from(file, overrides, {"zeroshot": section, "device": device})
     commands_zeroshot.zeroshot(
         loaded.zeroshot, model, out, device=loaded.device, threads=loaded.threads, dry_run=dry_run
     )

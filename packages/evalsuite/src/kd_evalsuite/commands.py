@@ -1,7 +1,8 @@
 """What the commands that ask a model do, and publishing: find, check, call, show."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from kd_evalsuite import view
 from kd_evalsuite.checks import require_ready
@@ -42,24 +43,42 @@ def run(
     model: str,
     out: Path,
     *,
+    asked: Mapping[str, Any],
     zeroshot: str | None,
-    classes: Path | None,
     blind: bool,
     replace: bool,
     shard: Shard | None = None,
     dry_run: bool = False,
 ) -> None:
-    """Predict and score a VLM, or classify with an encoder (`zeroshot` on a set with its own names, or `imagenet`)."""
+    """Predict and score a VLM, or classify with an encoder.
+
+    Args:
+        params: What is evaluated and how.
+        model: As `--model` names it.
+        out: Where the results go.
+        asked: The options among the parameters, None where not given; an encoder's limit is not that of questions.
+        zeroshot: `zeroshot` for a set with its own names, `imagenet`, or None for benchmarks.
+        blind: Without the images.
+        replace: Start over where there are predictions of something else.
+        shard: Only this share.
+        dry_run: Only say what would be done.
+
+    Raises:
+        DataError: If the model is not of the kind that the tasks need, or an option means nothing to it.
+    """
     from kd_evalsuite import commands_scores, commands_zeroshot
 
     found = find(model, params)
     if found.encoder:
         if not zeroshot and params.tasks != "all":
             raise DataError(f"{found.ref.name} is an open_clip encoder: expected --tasks zeroshot, got {params.tasks}.")
-        changed: dict[str, object] = {"data": classes} if classes else {}
+        commands_zeroshot.refuse_idle(asked, blind=blind, replace=replace, shard=shard is not None)
+        changed = {key: asked[key] for key in commands_zeroshot.SHARED if asked.get(key) is not None}
         changed |= {"names": "imagenet", "templates": "imagenet"} if zeroshot == "imagenet" else {}
         given = params.zeroshot.model_copy(update=changed)
-        commands_zeroshot.zeroshot(given, [model], out, device=params.device, threads=params.threads, dry_run=dry_run)
+        commands_zeroshot.zeroshot(
+            given, [found.encoder], out, device=params.device, threads=params.threads, dry_run=dry_run
+        )
         return
     if zeroshot:
         raise DataError(f"Zero-shot classification is for open_clip encoders; {found.ref.name} is none.")

@@ -1,5 +1,6 @@
 """What is evaluated and how: from the section `evalsuite` of params.yaml, from options, or from both."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -54,12 +55,19 @@ class EvalParams(Params):
     mode: Mode = Field("generate", description="generate, or loglikelihood: options compared, another protocol.")
     batch_size: int = Field(64, gt=0)
     verify_batch: int = Field(0, ge=0, description="So many items are asked again, alone and plainly, and compared.")
-    device: str = Field("cpu", description="cpu or cuda.")
+    device: str = Field("cpu", description="cpu, cuda, cuda:N or mps.")
     dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="Of a local checkpoint.")
     threads: int | None = Field(None, gt=0, description="CPU threads of torch; null leaves its default.")
     feature_cache: Path | None = Field(None, description="A folder for the encoder's features of images.")
     endpoint: EndpointParams = EndpointParams()
     zeroshot: ZeroshotParams = ZeroshotParams()
+
+    @field_validator("device")
+    @classmethod
+    def _known_device(cls, value: str) -> str:
+        if not re.fullmatch(r"cpu|mps|cuda(:\d{1,3})?", value, re.ASCII):
+            raise ValueError("expected cpu, cuda, cuda:N or mps")
+        return value
 
     @field_validator("protocol")
     @classmethod
@@ -89,7 +97,7 @@ def params_from(file: Path | None, overrides: Sequence[str], options: Mapping[st
     Args:
         file: A YAML file with a section `evalsuite`, or None for the defaults.
         overrides: `key=value`.
-        options: By parameter; those that are None were not given.
+        options: By parameter, those of a section within in a mapping; those that are None were not given.
 
     Raises:
         ParamsError: With one line for each mistake.
@@ -98,8 +106,16 @@ def params_from(file: Path | None, overrides: Sequence[str], options: Mapping[st
         raise ParamsError("--set changes parameters of a file: expected --params FILE beside it.")
     base = load_section(file, SECTION, EvalParams, overrides).model_dump() if file else {}
     given = {key: value for key, value in options.items() if value is not None}
+    within = {key: value for key, value in given.items() if isinstance(value, Mapping)}
+    merged = base | given | {key: base.get(key, {}) | dict(value) for key, value in within.items()}
     try:
-        return EvalParams.model_validate(base | given)
+        return EvalParams.model_validate(merged)
     except ValidationError as error:
-        lines = [f"--{str(e['loc'][0]).replace('_', '-')}: {e['msg']} (got {e['input']!r})" for e in error.errors()]
+        lines = [f"{_option(e['loc'], within)}: {e['msg']} (got {e['input']!r})" for e in error.errors()]
         raise ParamsError("\n".join(lines)) from None
+
+
+def _option(place: Sequence[Any], within: Mapping[str, Any]) -> str:
+    """The option that stands for a parameter: of one in a section, its own name."""
+    name = place[1] if place[0] in within and len(place) > 1 else place[0]
+    return f"--{str(name).replace('_', '-')}"

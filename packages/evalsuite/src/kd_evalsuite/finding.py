@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kd_evalsuite.config import SECTION, EvalParams
+from kd_evalsuite.items import DataError
 from kd_evalsuite.params import load_section
 
 if TYPE_CHECKING:
@@ -17,10 +18,47 @@ def load_params(path: Path, overrides: Sequence[str]) -> EvalParams:
 
 
 def find_model(model: str) -> "Model":
-    """The verified folder of a model."""
+    """The verified folder of a model, fetched from the Hub where it is `hf:owner/name`.
+
+    Raises:
+        DataError: If the Hub does not give it.
+        FileNotFoundError: If there is no such file, folder or registered model.
+        IntegrityError: If its files are not the ones that a reference or the registry names.
+    """
     from kd_evalsuite import tracking
 
-    return tracking.resolve(model)
+    if not model.startswith("hf:"):
+        return tracking.resolve(model)
+    from kd_evalsuite.models.hub import fetch
+
+    name, folder = fetch(model.removeprefix("hf:"))
+    kind = "encoder" if (folder / "open_clip_config.json").is_file() else "transformers"
+    return tracking.Model(folder, kind, name, tracking.digest(folder))
+
+
+def require_device(name: str) -> None:
+    """Refuse a device that is not there, before anything is loaded.
+
+    Args:
+        name: cpu, mps, cuda (the first one) or cuda:N, N counted from 0.
+
+    Raises:
+        DataError: With the devices that there are.
+    """
+    import torch
+
+    if name == "mps" and not torch.backends.mps.is_available():
+        raise DataError(f"Expected the device mps, torch {torch.__version__} finds none. Use --device cpu.")
+    if not name.startswith("cuda"):
+        return
+    n = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    number = int(name.partition(":")[2] or 0)
+    if number >= n:
+        there = ", ".join(f"cuda:{k}" for k in range(n)) or "no GPU"
+        raise DataError(
+            f"Expected the device {name}, torch {torch.__version__} finds {there}. "
+            f"Use {'one of these or ' if n else ''}--device cpu."
+        )
 
 
 def use_threads(n: int | None) -> None:

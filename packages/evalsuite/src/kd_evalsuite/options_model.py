@@ -23,7 +23,7 @@ BatchSize = Annotated[int | None, typer.Option("--batch-size", help="Items asked
 Verify = Annotated[
     int | None, typer.Option("--verify-batch", metavar="N", help="Ask N items again, alone and plainly, and compare.")
 ]
-Device = Annotated[str | None, typer.Option("--device", help="cpu or cuda.")]
+Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:N or mps.")]
 Dtype = Annotated[str | None, typer.Option("--dtype", help="float32, bfloat16 or float16.")]
 FeatureCache = Annotated[
     Path | None, typer.Option("--feature-cache", help="A folder where features of images are kept for other runs.")

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import tarfile
 
 import numpy as np
@@ -144,6 +145,42 @@ def test_a_second_evaluation_encodes_no_image(world, tmp_path, monkeypatch):
     for name in ("scores.json", "items.jsonl"):
         a, b = ((tmp_path / k / encoders[0].name / name).read_bytes() for k in "ab")
         assert a == b
+
+
+@pytest.mark.parametrize(
+    ("part", "said"), [("visual.", "the image 's0000' and 6 more"), ("token_embedding", "the class 'red square' and")]
+)
+def test_an_encoder_whose_embeddings_are_not_finite_gets_no_score(world, tmp_path, part, said):
+    from safetensors.torch import load_file, save_file
+
+    root, encoders, _ = world
+    weights = load_file(encoders[0] / "open_clip_model.safetensors")
+    broken = {k: torch.full_like(v, torch.nan) if k.startswith(part) else v for k, v in weights.items()}
+    shutil.copytree(encoders[0], tmp_path / "diverged")
+    save_file(broken, tmp_path / "diverged/open_clip_model.safetensors")
+    command = ["zeroshot", "--params", str(root / "params.yaml"), "--model", str(tmp_path / "diverged")]
+    done = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "out")])
+    assert done.exit_code == 2
+    assert f"diverged: expected finite embeddings, got NaN or infinity for {said}" in " ".join(done.output.split())
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("command", [["zeroshot"], ["run", "--tasks", "zeroshot"]])
+def test_an_encoder_of_the_hub_is_fetched_once_and_classifies(world, tmp_path, monkeypatch, command):
+    root, encoders, _ = world
+    asked = []
+
+    def fetch(text):
+        asked.append(text)
+        return "owner--clip@0123456789ab", encoders[0]
+
+    monkeypatch.setattr("kd_evalsuite.models.hub.fetch", fetch)
+    command = [*command, "--model", "hf:owner/clip", "--data", str(root / "classes"), "--out", str(tmp_path)]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    assert asked == ["owner/clip"]
+    scores = json.loads((tmp_path / "owner--clip@0123456789ab/scores.json").read_text())
+    assert (scores["model"]["kind"], scores["model"]["name"]) == ("encoder", "owner--clip@0123456789ab")
 
 
 def test_the_classifier_is_that_of_open_clip_with_imagenets_80_templates(world):

@@ -2,8 +2,12 @@ import io
 import json
 import tarfile
 
+import numpy as np
 import pytest
+import torch
 from kd_evalsuite.items import DataError
+from kd_evalsuite.zeroshot import imagenet
+from kd_evalsuite.zeroshot.classify import Embedded, load_embedded, save_embedded
 from kd_evalsuite.zeroshot.config import check_config
 from kd_evalsuite.zeroshot.sets import open_set
 
@@ -102,6 +106,66 @@ def test_a_tokenizer_of_the_folder_is_accepted_and_one_of_the_hub_is_not(tmp_pat
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (folder / name).write_text("{}")
     assert check_config(folder) == config
+
+
+def test_embeddings_are_kept_for_the_same_files_and_numbering_of_classes_whatever_these_are_called(tmp_path):
+    wnids = list(imagenet.class_numbers())[500:502]
+    for wnid in wnids:
+        (tmp_path / "val" / wnid).mkdir(parents=True)
+    (tmp_path / "val" / wnids[1] / "a.png").write_bytes(b"x")
+    templates = tmp_path / "zeroshot_classification_templates.txt"
+    templates.write_text("a {c}\n")
+    (tmp_path / "classnames.txt").write_text("cat\ndog\n")
+    own = open_set(tmp_path)
+    thousand = open_set(tmp_path, names="imagenet")
+    assert ([s.label for s in own], [s.label for s in thousand]) == ([1], [501])
+    (tmp_path / "classnames.txt").write_text("tom cat\ndog\n")
+    templates.write_text("the {c}\n")
+    reworded = open_set(tmp_path)
+    (tmp_path / "val" / wnids[0]).rename(tmp_path / "val" / "o-behind-the-other")  # without an image
+    renumbered = open_set(tmp_path)
+    assert reworded.fingerprint == own.fingerprint
+    assert len({own.fingerprint, thousand.fingerprint, renumbered.fingerprint}) == 3
+
+
+def test_embeddings_of_shards_are_others_where_the_set_has_other_classes(tmp_path):
+    folder = write_set(tmp_path, [("a.cls", b"1"), ("a.jpg", b"x")])
+    two = open_set(folder).fingerprint
+    (folder / "classnames.txt").write_text("cat\n")
+    assert open_set(folder).fingerprint != two
+
+
+def test_what_is_no_whole_file_of_embeddings_is_refused(tmp_path):
+    whole, damaged = tmp_path / "whole.npz", tmp_path / "damaged.npz"
+    save_embedded(whole, Embedded(torch.eye(3), torch.tensor([2, 0, 1]), ("a", "b", "c"), "0" * 64))
+    assert load_embedded(whole).labels.tolist() == [2, 0, 1]
+    content = whole.read_bytes()
+    flipped = bytearray(content)
+    flipped[200] ^= 1  # within the first array
+    for bad in (b"", content[:40], content[: len(content) // 2], content[:-1], bytes(flipped), b"not a zip"):
+        damaged.write_bytes(bad)
+        with pytest.raises(DataError, match=r"damaged\.npz: not a file of embeddings .*; remove it"):
+            load_embedded(damaged)
+    np.save(damaged.with_suffix(".npy"), np.eye(3))
+    with pytest.raises(DataError, match="not a file of embeddings"):
+        load_embedded(damaged.with_suffix(".npy"))
+
+
+@pytest.mark.parametrize(
+    ("z", "labels", "keys"),
+    [
+        (torch.full((2, 3), torch.nan), torch.tensor([0, 1]), ("a", "b")),
+        (torch.zeros(2, 3), torch.tensor([0, 1, 2]), ("a", "b")),
+        (torch.zeros(2, 3), torch.tensor([0, 1]), ("a",)),
+        (torch.zeros(2, 3), torch.tensor([0.0, 1.0]), ("a", "b")),
+        (torch.zeros(6), torch.tensor([0]), ("a",)),
+        (torch.zeros(0, 3), torch.tensor([], dtype=torch.int64), ()),
+    ],
+)
+def test_kept_embeddings_that_do_not_fit_their_labels_are_refused(tmp_path, z, labels, keys):
+    save_embedded(tmp_path / "a.npz", Embedded(z, labels, keys, "0" * 64))
+    with pytest.raises(DataError, match=r"expected finite embeddings \(n, d\) with n labels and n keys"):
+        load_embedded(tmp_path / "a.npz")
 
 
 def test_folders_and_tables_that_do_not_fit_are_named(tmp_path):

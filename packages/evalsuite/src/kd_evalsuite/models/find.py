@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kd_evalsuite.config import EvalParams
+from kd_evalsuite.finding import find_model, require_device, use_threads
 from kd_evalsuite.items import DataError
 from kd_evalsuite.models.base import Answerer
 from kd_evalsuite.records import ModelRef
@@ -22,12 +23,12 @@ class Found:
     Attributes:
         ref: Name and digest.
         load: Makes the model; the first thing that takes long.
-        encoder: Whether it is an open_clip encoder, which is for zero-shot classification alone.
+        encoder: The files of an open_clip encoder, which is for zero-shot classification alone.
     """
 
     ref: ModelRef
     load: Callable[[], Answerer]
-    encoder: bool = False
+    encoder: "Model | None" = None
 
 
 def find(text: str, params: EvalParams) -> Found:
@@ -45,14 +46,7 @@ def find(text: str, params: EvalParams) -> Found:
 
         point, argument = find_plugin(text.removeprefix("plugin:"))
         return Found(plugin_ref(point, argument), lambda: load_plugin(point, argument))
-    from kd_evalsuite import tracking
-
-    if text.startswith("hf:"):
-        from kd_evalsuite.models.hub import fetch
-
-        name, folder = fetch(text.removeprefix("hf:"))
-        return of_files(tracking.Model(folder, "transformers", name, tracking.digest(folder)), params)
-    return of_files(tracking.resolve(text), params)
+    return of_files(find_model(text), params)
 
 
 def of_files(model: "Model", params: EvalParams) -> Found:
@@ -68,18 +62,19 @@ def of_files(model: "Model", params: EvalParams) -> Found:
             f"{model.name}: expected a transformers image-text checkpoint (config.json) or an open_clip encoder "
             f"(open_clip_config.json), found neither in {model.path}."
         )
-    return Found(ref, lambda: _checkpoint(model.path, params), encoder)
+    return Found(ref, lambda: _checkpoint(model.path, params), model if encoder else None)
 
 
 def _checkpoint(folder: Path, params: EvalParams) -> Answerer:
-    from kd_evalsuite.finding import use_threads
+    device = device_of(params.device)
+    require_device(device)
     from kd_evalsuite.models.vlm import TransformersVlm
 
     from transformers.utils import logging  # isort: skip
 
     logging.disable_progress_bar()
     use_threads(params.threads)
-    return TransformersVlm(folder, device_of(params.device), params.dtype, params.feature_cache)
+    return TransformersVlm(folder, device, params.dtype, params.feature_cache)
 
 
 def device_of(name: str) -> str:

@@ -5,6 +5,8 @@ Source: Radford et al., CLIP, ICML 2021, section 3.1; github.com/mlfoundations/o
 
 import hashlib
 import itertools
+import zipfile
+import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -42,6 +44,7 @@ class Encoder:
 
     def __init__(self, folder: Path, device: str = "cpu") -> None:
         check_config(folder)
+        self.folder = folder
         name = f"local-dir:{folder.resolve()}"
         model, self.preprocess = open_clip.create_model_from_pretrained(name, precision="fp32")
         self.model = model.eval().requires_grad_(False).to(device)
@@ -50,7 +53,11 @@ class Encoder:
 
     @torch.inference_mode()
     def classifier(self, names: Sequence[str], templates: Sequence[str], batch_size: int) -> Tensor:
-        """Unit class vectors (d, c): of each class the normalised mean of its normalised prompt embeddings."""
+        """Unit class vectors (d, c): of each class the normalised mean of its normalised prompt embeddings.
+
+        Raises:
+            DataError: If one of them is not finite.
+        """
         distinct = list(dict.fromkeys(names))
         prompts = [t.replace("{c}", name) for name in distinct for t in templates]
         parts = [
@@ -58,6 +65,7 @@ class Encoder:
             for i in range(0, len(prompts), batch_size)
         ]
         z = F.normalize(torch.cat(parts).unflatten(0, (len(distinct), len(templates))).mean(dim=1), dim=-1)
+        _require_finite(z, [f"the class {name!r}" for name in distinct], self.folder)
         place = {name: k for k, name in enumerate(distinct)}
         return z[[place[name] for name in names]].T
 
@@ -97,12 +105,13 @@ def embed_set(
     the same one.
 
     Raises:
-        DataError: If the set has no image.
+        DataError: If the set has no image, or an embedding is not finite.
     """
     parts, labels, keys, digests = [], [], [], []
     with ThreadPoolExecutor(max(1, workers)) as pool:
         for batch in _batches(data, batch_size, limit):
             parts.append(encoder.embed(list(pool.map(encoder.pixels, [s.image for s in batch]))).cpu())
+            _require_finite(parts[-1], [f"the image {s.key!r}" for s in batch], encoder.folder)
             for sample in batch:
                 labels.append(sample.label)
                 keys.append(sample.key)
@@ -114,8 +123,18 @@ def embed_set(
     return Embedded(torch.cat(parts), torch.tensor(labels), tuple(keys), whole)
 
 
+def _require_finite(z: Tensor, what: Sequence[str], folder: Path) -> None:
+    """DataError unless every row is finite. Nothing is greater than NaN, so such an image's class would rank first."""
+    if bad := [name for name, finite in zip(what, z.isfinite().all(dim=1).tolist(), strict=True) if not finite]:
+        more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
+        raise DataError(
+            f"{folder}: expected finite embeddings, got NaN or infinity for {bad[0]}{more}. "
+            "Its weights are broken, as where training diverged: take another checkpoint."
+        )
+
+
 def ranks_of(z: Tensor, labels: Tensor, classifier: Tensor, block: int = 4096) -> tuple[Tensor, Tensor]:
-    """The rank (n,) of each image's own class, 1 being the nearest, and the nearest class (n,).
+    """The rank (n,) of each image's own class, 1 being the nearest, and the nearest class (n,); embeddings are finite.
 
     Of classes at equal distance the one with the lower number ranks first, so two classes of one name (ImageNet has two
     such pairs) have one and the same winner.
@@ -182,14 +201,19 @@ def load_embedded(path: Path) -> Embedded:
     """Embeddings kept by `save_embedded`.
 
     Raises:
-        DataError: If the file is not one of these.
+        DataError: If the file is not one of these, or is cut short.
     """
+    damaged = (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
     try:
         with np.load(path, allow_pickle=False) as kept:
             z, labels = torch.from_numpy(kept["z"]), torch.from_numpy(kept["labels"])
-            return Embedded(z, labels, tuple(kept["keys"].tolist()), str(kept["sha256"]))
-    except (OSError, ValueError, KeyError) as error:
+            keys, sha256 = tuple(kept["keys"].tolist()), str(kept["sha256"])
+    except damaged as error:
         raise DataError(f"{path}: not a file of embeddings ({error!r}); remove it.") from None
+    fits = z.ndim == 2 and labels.shape == (len(z),) == (len(keys),) and labels.dtype == torch.int64
+    if not (fits and len(z) and z.dtype == torch.float32 and z.isfinite().all()):
+        raise DataError(f"{path}: expected finite embeddings (n, d) with n labels and n keys, got others; remove it.")
+    return Embedded(z, labels, keys, sha256)
 
 
 def _scores(

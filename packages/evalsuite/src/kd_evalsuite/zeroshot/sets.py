@@ -33,6 +33,7 @@ class ClassificationSet:
         layout: webdataset, ImageFolder or parquet.
         files: What the images are read from.
         read: The images, in the order of the files.
+        numbers: Of an ImageFolder, the class of each file; elsewhere it stands in the files.
     """
 
     names: tuple[str, ...]
@@ -40,11 +41,16 @@ class ClassificationSet:
     layout: str
     files: tuple[Path, ...]
     read: Callable[[], Iterator[Labelled]]
+    numbers: tuple[int, ...] = ()
 
     @property
     def fingerprint(self) -> str:
-        """Digest of the files' names, sizes and times: whether embeddings of a former run are still theirs."""
-        whole = hashlib.sha256()
+        """Digest of the files' names, sizes and times, and of how classes are numbered.
+
+        Whether embeddings and labels of a former run are still theirs. Other words for the same classes leave it as it
+        is: they change neither.
+        """
+        whole = hashlib.sha256(f"{len(self.names)} {self.numbers}\n".encode())
         for file in self.files:
             state = file.stat()
             whole.update(f"{file}\x1f{state.st_size}\x1f{state.st_mtime_ns}\n".encode())
@@ -82,8 +88,8 @@ def open_set(folder: Path, *, names: Names = "folder", templates: Templates = "f
     labelled = _labelled(folder, n)
     if not labelled:
         raise DataError(f"{folder}: expected tar files, parquet files, or one folder of images a class; found neither.")
-    files = tuple(file for file, _ in labelled)
-    return ClassificationSet(classes, prompts, "ImageFolder", files, lambda: of_folders(labelled))
+    files, numbers = zip(*labelled, strict=True)
+    return ClassificationSet(classes, prompts, "ImageFolder", files, lambda: of_folders(labelled), numbers)
 
 
 def _labelled(folder: Path, n_classes: int) -> Sequence[tuple[Path, int]]:
