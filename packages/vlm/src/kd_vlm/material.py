@@ -1,7 +1,9 @@
 """What a run works with: the assembled model, its conversations, and the tower's output for their pictures."""
 
+import hashlib
+import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ from kd_vlm.preprocess import padding
 from kd_vlm.problems import Policy
 from kd_vlm.templates import IMAGE
 from kd_vlm.vision_cache import Precision as CachePrecision
-from kd_vlm.workspace import file_digest, progress
+from kd_vlm.workspace import file_digest, key_of, progress
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ def without_images(sample: Sample) -> Sample:
 
 
 def datasets_of(data: Data, material: Material) -> list[dict[str, str]]:
-    """Name, place and digest of each conversation file with all its pictures."""
+    """Name, place and digest of each conversation file with all its pictures, and of what is trained on of them."""
     finetune = (material.corpora["finetune"], material.test)
     return [
         _dataset("pretrain", data.pretrain, material.corpora["pretrain"]),
@@ -120,11 +122,24 @@ def datasets_of(data: Data, material: Material) -> list[dict[str, str]]:
 
 def _dataset(name: str, params: CorpusParams, *parts: Corpus) -> dict[str, str]:
     images = distinct_images(sample for part in parts for sample in part.samples)
-    return {
-        "name": name,
-        "digest": file_digest([params.file, *(image_path(params.images, image) for image in images)]),
-        "path": str(params.file),
-    }
+    digest = file_digest([params.file, *(image_path(params.images, image) for image in images)])
+    if any(map(_partial, parts)):
+        digest = key_of(digest, [(part.encoded.digest(), _pictures_digest(part.samples)) for part in parts])
+    return {"name": name, "digest": digest, "path": str(params.file)}
+
+
+def _partial(corpus: Corpus) -> bool:
+    """Whether a bad sample is left out or has a grey picture; else file and recipe say what is trained on."""
+    samples = corpus.samples
+    return bool(corpus.bad) or (isinstance(samples, Conversations) and bool(samples.bad))
+
+
+def _pictures_digest(samples: Iterable[Sample]) -> str:
+    """A sha256 over the names of the pictures of each sample, grey ones among them."""
+    whole = hashlib.sha256()
+    for sample in samples:
+        whole.update(json.dumps(sample.images).encode() + b"\n")
+    return whole.hexdigest()
 
 
 def features_of(material: Material, root: Path, memory_limit: int, ranks: Ranks) -> dict[str, FeatureCache]:

@@ -24,6 +24,7 @@ from kd_vlm.lineage import Inputs, go_on
 from kd_vlm.lock import sole_writer
 from kd_vlm.lora import add_lora, merge
 from kd_vlm.material import Material, datasets_of, features_of, gather
+from kd_vlm.problems import Policy
 from kd_vlm.regimen import Regimen
 from kd_vlm.schedule import Schedule
 from kd_vlm.train import check_not_past, fit_stage
@@ -114,7 +115,7 @@ def run_vlm(
             done = {name: Checkpoints(work / name).newest() or 0 for name in STAGES}
             if fork:
                 _check_schedules(job, material, work, done, ranks.world)
-            journal, tags = _begun(job, work, inputs, datasets, sum(done.values()), fork=fork)
+            journal, tags = _begun(job, work, inputs, data.bad, datasets, sum(done.values()), fork=fork)
         run = Run(job, work, runs / VISION, material, ranks, habits, journal)
         try:
             _train(run, done)
@@ -137,7 +138,7 @@ def _check_schedules(job: Job, material: Material, work: Path, done: Mapping[str
 
 
 def _begun(
-    job: Job, work: Path, inputs: Inputs, datasets: list[dict[str, str]], done: int, *, fork: bool
+    job: Job, work: Path, inputs: Inputs, bad: Policy, datasets: list[dict[str, str]], done: int, *, fork: bool
 ) -> tuple[Journal, dict[str, str]]:
     """The run's journal, which goes on after `done` steps, and the tags that say what its model comes from."""
     inputs, forked = go_on(work, inputs, step=done, fork=fork)
@@ -146,7 +147,7 @@ def _begun(
         work / tracking.JOURNAL,
         experiment="vlm",
         name=job.name,
-        params=job.params(inputs.values["ranks"]),
+        params=job.params(inputs.values["ranks"], bad),
         tags={"kd.kind": "vlm", **changes},
         datasets=datasets,
         models=[job.encoder.ref, job.lm.ref],

@@ -67,6 +67,7 @@ def test_from_text_and_encoder_to_a_registered_vlm(study, vit_folder):
     metrics = {name: value for e in events if e["event"] == "metrics" for name, value in e["values"].items()}
     assert {"train/loss", "train/lr", "val/loss", "val/answer_accuracy", "val/blind_answer_accuracy"} <= set(metrics)
     assert events[0]["params"]["finetune.template"] == "qwen2_base"
+    assert events[0]["params"]["data.bad"] == "error"
     assert not list((study / "runs").iterdir()), "nothing of a finished run is left"
     for cell, name in (("one", "vlm-student-vit-none-alone--tiny--tinyllava"), ("lm-tiny", "lm-tiny")):
         assert name in call("register", study / "models" / cell, "--refs", study / "refs")
