@@ -142,8 +142,13 @@ def _pictures_digest(samples: Iterable[Sample]) -> str:
     return whole.hexdigest()
 
 
-def features_of(material: Material, root: Path, memory_limit: int, ranks: Ranks) -> dict[str, FeatureCache]:
-    """The visual tokens of each stage's pictures; computed by the first rank, read by all from one file."""
+def features_of(
+    material: Material, root: Path, memory_limit: int, ranks: Ranks, workers: int = 1
+) -> dict[str, FeatureCache]:
+    """The visual tokens of each stage's pictures; computed by the first rank, read by all from one file.
+
+    The tower runs on the rank's device; `workers` threads decode.
+    """
     wanted = {
         name: [p for c in parts for sample in c.pictures for p in sample]
         for name, parts in (
@@ -154,7 +159,7 @@ def features_of(material: Material, root: Path, memory_limit: int, ranks: Ranks)
     towers, precision = material.towers, material.visual_precision
 
     def cached(tower: Encoder, paths: list[Path]) -> FeatureCache:
-        return _cached(tower, paths, root, memory_limit, precision, ranks)
+        return _cached(tower, paths, root, memory_limit, precision, ranks, workers)
 
     if towers["pretrain"] is towers["finetune"]:
         both = cached(towers["finetune"], wanted["pretrain"] + wanted["finetune"])
@@ -163,23 +168,26 @@ def features_of(material: Material, root: Path, memory_limit: int, ranks: Ranks)
 
 
 def _cached(
-    tower: Encoder, paths: list[Path], root: Path, memory_limit: int, precision: CachePrecision, ranks: Ranks
+    tower: Encoder,
+    paths: list[Path],
+    root: Path,
+    memory_limit: int,
+    precision: CachePrecision,
+    ranks: Ranks,
+    workers: int,
 ) -> FeatureCache:
     distinct = list(dict.fromkeys(paths))
     if ranks.world > 1:
         memory_limit = 0  # one file for all ranks
-    if not ranks.first:
-        ranks.wait()
-    with progress(show=ranks.first) as bars:
+    with ranks.in_turn(), progress(show=ranks.first) as bars:
         bar = bars.add_task("features", total=len(distinct), note="")
-        found = cache_features(
+        return cache_features(
             tower,
             distinct,
             root=root,
             memory_limit=memory_limit,
             precision=precision,
             on_batch=lambda n: bars.update(bar, advance=n),
+            workers=workers,
+            device=str(ranks.device),
         )
-    if ranks.first:
-        ranks.wait()
-    return found

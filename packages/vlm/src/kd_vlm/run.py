@@ -103,7 +103,8 @@ def run_vlm(
         if job.sharded and ranks.world == 1:
             console.print("zero_stage: one process has nothing to shard, DeepSpeed is left out (torchrun starts more)")
         material = gather(job.encoder.path, job.lm.path, job.recipe, data, job.seed)
-        datasets = datasets_of(data, material) if ranks.first else []
+        with ranks.in_turn():
+            datasets = datasets_of(data, material) if ranks.first else []
         inputs = job.inputs(ranks.world, datasets)
         if ranks.agreed(ranks.first and _digest_of(out, fork=fork) == inputs.digest):
             return out
@@ -118,9 +119,11 @@ def run_vlm(
             journal, tags = _begun(job, work, inputs, data.bad, datasets, sum(done.values()), fork=fork)
         run = Run(job, work, runs / VISION, material, ranks, habits, journal)
         try:
-            _train(run, done)
-            if journal is not None:
-                _finish(run, out, job.tags(material.vlm) | tags)
+            features, steps = _train(run, done)
+            with ranks.in_turn():
+                if journal is not None:
+                    _score(run, features, steps)
+                    _finish(run, out, job.tags(material.vlm) | tags)
         except BaseException as error:
             if journal is not None:
                 journal.close(0.0 if isinstance(error, KeyboardInterrupt) else FINISH_SECONDS)
@@ -156,20 +159,26 @@ def _begun(
     return journal, {"kd.inputs": inputs.digest, **changes}
 
 
-def _train(run: Run, done: Mapping[str, int]) -> None:
-    """Both stages one after the other, then the scores of the held-out conversations."""
-    vlm, features, first = run.material.vlm, features_of(run.material, run.vision, run.habits.cache_limit, run.ranks), 0
+def _train(run: Run, done: Mapping[str, int]) -> tuple[FeatureCache, int]:
+    """Both stages one after the other. Gives the visual tokens of the second, and the number of all steps."""
+    vlm, habits, first = run.material.vlm, run.habits, 0
+    features = features_of(run.material, run.vision, habits.cache_limit, run.ranks, max(1, habits.workers))
     run.metrics(0, {f"data/bad/{cause}": n for cause, n in run.material.bad.items()})
     if run.job.recipe.standardise:
         standardise_input(vlm, features["pretrain"].sample())
     for name in STAGES:
         first += _fit(run, name, features[name], first, done[name])
-    if run.ranks.first and len(run.material.test):
-        seen = held_out(vlm, run.material.test, features["finetune"])
-        unseen = held_out(vlm, run.material.blind, features["finetune"])
+    return features["finetune"], first
+
+
+def _score(run: Run, features: FeatureCache, step: int) -> None:
+    """The scores of the held-out conversations, where there are any."""
+    if len(run.material.test):
+        seen = held_out(run.material.vlm, run.material.test, features)
+        unseen = held_out(run.material.vlm, run.material.blind, features)
         scores = {"loss": seen.loss, "answer_accuracy": seen.accuracy, "blind_answer_accuracy": unseen.accuracy}
         scores["supervised_share"] = run.material.corpora["finetune"].supervised_share
-        run.metrics(first, {f"val/{key}": value for key, value in scores.items()})
+        run.metrics(step, {f"val/{key}": value for key, value in scores.items()})
         console.print(f"{run.job.name}: held out " + ", ".join(f"{key} {value:.3f}" for key, value in scores.items()))
 
 
