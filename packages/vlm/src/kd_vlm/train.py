@@ -79,7 +79,8 @@ def _train(
     keep_in_eval_mode(vlm.tower)
     if how.gradient_checkpointing:
         vlm.model.gradient_checkpointing_enable({"use_reentrant": False})
-    blank = torch.zeros(1, *features.shape) if ranks.world > 1 else None
+    same_path = ranks.world > 1 or how.language_model == "frozen"
+    blank = torch.zeros(1, *features.shape) if same_path else None
     data = schedule.share(ranks.rank, vlm.processor.tokenizer.pad_token_id, features.of, blank)
     with (
         stop_flag() as stop,
@@ -88,7 +89,7 @@ def _train(
         compiled_layers(vlm.model, how.compile),
     ):
         StageTrainer(
-            TrainingGraph(vlm, same_path=ranks.world > 1),
+            TrainingGraph(vlm, same_path=same_path),
             how,
             schedule,
             data,

@@ -270,3 +270,13 @@ def test_a_file_system_that_is_full_keeps_the_last_good_checkpoint(make, tmp_pat
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert Checkpoints(tmp_path / "run").newest() == 2
     assert len(stage(*make(), tmp_path / "run")) == 4, "and the run goes on from it"
+
+
+@pytest.mark.parametrize("sampler", ["random", "packing"])
+def test_text_alone_before_a_frozen_language_model_is_a_step_without_a_gradient(make, tmp_path, sampler):
+    vlm, corpora, features = make()
+    frozen = {"language_model": "frozen", "language_model_lr": None, "batch_size": 1, "epochs": 1, "sampler": sampler}
+    steps = stage(vlm, corpora, features, tmp_path, **frozen)
+    without = [step for step in steps if step.grad_norm == 0]
+    assert len(without) == corpora["finetune"].has_image.count(False) == 1
+    assert without[0].loss > 0
