@@ -79,6 +79,8 @@ def _train(
     keep_in_eval_mode(vlm.tower)
     if how.gradient_checkpointing:
         vlm.model.gradient_checkpointing_enable({"use_reentrant": False})
+    elif vlm.model.is_gradient_checkpointing:  # the stage before asked for it
+        vlm.model.gradient_checkpointing_disable()
     same_path = ranks.world > 1 or how.language_model == "frozen"
     blank = torch.zeros(1, *features.shape) if same_path else None
     data = schedule.share(ranks.rank, vlm.processor.tokenizer.pad_token_id, features.of, blank)

@@ -280,3 +280,19 @@ def test_text_alone_before_a_frozen_language_model_is_a_step_without_a_gradient(
     without = [step for step in steps if step.grad_norm == 0]
     assert len(without) == corpora["finetune"].has_image.count(False) == 1
     assert without[0].loss > 0
+
+
+def test_gradient_checkpointing_of_one_stage_ends_with_it(make, tmp_path):
+    vlm, corpora, features = make()
+    frozen = {"language_model": "frozen", "language_model_lr": None, "corpus": "pretrain", "epochs": 1}
+    stage(vlm, corpora, features, tmp_path / "pretrain", gradient_checkpointing=True, **frozen)
+    seen = []
+    stage(
+        vlm,
+        corpora,
+        features,
+        tmp_path / "finetune",
+        epochs=1,
+        on_step=lambda step: seen.append(vlm.model.is_gradient_checkpointing),
+    )
+    assert seen == [False] * 3
