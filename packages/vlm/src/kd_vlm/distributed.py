@@ -1,9 +1,11 @@
 """Processes that train one model together (torchrun), and the little that they tell each other."""
 
 import atexit
+import itertools
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -13,6 +15,9 @@ import torch.distributed as dist
 LAUNCHED = "ACCELERATE_USE_CPU"  # which accelerate launch sets, and nothing else
 TIMEOUT = timedelta(minutes=10)
 CPU = torch.device("cpu")
+LOOK_SECONDS = 0.1  # between two looks at whether another rank is done
+DONE, FAILED = "done", "failed"
+_turns = itertools.count()  # every rank takes the same ones in the same order
 
 
 class RankLostError(ConnectionError):
@@ -56,6 +61,43 @@ class Ranks:
         """Return when all ranks have come here."""
         if self.world > 1:
             dist.barrier()
+
+    @contextmanager
+    def in_turn(self) -> Iterator[None]:
+        """The first rank does what is inside, then the others do; all leave when all are done.
+
+        It may take however long: the others look for a word in the processes' common store. A collective would end by
+        its timeout. A process that is killed is noticed by torchrun, which ends the others.
+
+        Raises:
+            RankLostError: If another rank failed inside.
+        """
+        if self.world == 1:
+            yield
+            return
+        turn, store = next(_turns), dist.distributed_c10d._get_default_store()
+        keys = [f"kd-turn-{turn}/{rank}" for rank in range(self.world)]
+        if not self.first:
+            _look_for(store, keys[:1])
+        try:
+            yield
+        except BaseException:
+            with suppress(RuntimeError):
+                store.set(keys[self.rank], FAILED)
+            raise
+        store.set(keys[self.rank], DONE)
+        _look_for(store, keys)
+
+
+def _look_for(store: dist.Store, keys: Sequence[str]) -> None:
+    for rank, key in enumerate(keys):
+        while not store.check([key]):
+            time.sleep(LOOK_SECONDS)
+        if store.get(key) == FAILED.encode():
+            raise RankLostError(
+                f"Rank {rank} has failed at what the other ranks wait for; its own log says why. Start the same "
+                "command on all machines again when that is mended."
+            )
 
 
 @contextmanager

@@ -72,7 +72,7 @@ def cache_features(
     Args:
         encoder: The frozen tower and its preprocessing.
         paths: Distinct pictures.
-        root: Folder of the caches on disk, one folder for each tower, preprocessing, feature choice and precision.
+        root: Folder of the caches on disk, one for each tower, preprocessing, feature choice, precision and device.
         memory_limit: Sets of fewer bytes in float32 are kept in memory, and nothing is written.
         on_batch: Called with the number of pictures done since the last call.
         precision: Of what is kept, in memory too, so that a result does not depend on where. Reading gives float32.
@@ -92,7 +92,8 @@ def cache_features(
             rows[start : start + len(tokens)] = as_float32(as_raw(tokens, precision)).numpy()
             on_batch(len(tokens))
         return FeatureCache([rows], {path: (0, i) for i, path in enumerate(paths)})
-    cache = VisionCache.create(root, about(encoder), tokens=encoder.n_tokens, width=encoder.width, precision=precision)
+    of, shape_of_one = about(encoder, device), {"tokens": encoder.n_tokens, "width": encoder.width}
+    cache = VisionCache.create(root, of, **shape_of_one, precision=precision)
     digests = picture_digests(paths, workers)
     if cache.missing(digests):
         with cache.writing():
@@ -101,13 +102,18 @@ def cache_features(
     return FeatureCache([shard.tokens for shard in cache.shards], dict(zip(paths, places, strict=True)))
 
 
-def about(encoder: Encoder) -> dict[str, Any]:
-    """What the tokens are a function of besides the picture: weights, preprocessing, feature choice."""
+def about(encoder: Encoder, device: str = "cpu") -> dict[str, Any]:
+    """What the tokens are a function of besides the picture: weights, preprocessing, feature choice.
+
+    Where it is no CPU, the kind of device too: it rounds otherwise, and a run must not depend on what stood there.
+    """
+    kind = torch.device(device).type
     preprocessing = {key: value for key, value in encoder.processor.to_dict().items() if value is not None}
     return {
         "tower_sha256": tower_digest(encoder.tower),
         "preprocessing": preprocessing,
         "feature": {"kind": encoder.kind, "layer": encoder.layer, "first": encoder.first, "size": encoder.size},
+        **({} if kind == "cpu" else {"device": kind}),
     }
 
 
@@ -150,23 +156,27 @@ class _Tower:
         """The place of each batch's first picture, and the batch's tokens."""
         starts = range(0, len(paths), self.batch_size)
         self.encoder.tower.to(self.device)
-        with ThreadPoolExecutor(self.workers) as decoding, ThreadPoolExecutor(1) as ahead:
+        try:
+            with ThreadPoolExecutor(self.workers) as decoding, ThreadPoolExecutor(1) as ahead:
 
-            def load(start: int) -> Tensor:
-                batch = paths[start : start + self.batch_size]
-                shares = [batch[i :: self.workers] for i in range(min(self.workers, len(batch)))]
-                pixels = list(decoding.map(self._pixels, shares))
-                whole = torch.empty(len(batch), *pixels[0].shape[1:])
-                for i, part in enumerate(pixels):
-                    whole[i :: self.workers] = part
-                return whole
+                def load(start: int) -> Tensor:
+                    return self._loaded(paths[start : start + self.batch_size], decoding)
 
-            following = [ahead.submit(load, start) for start in starts[:1]]
-            for start in starts:
-                pixels = following.pop().result()
-                following += [ahead.submit(load, start + self.batch_size)] if start + self.batch_size in starts else []
-                yield start, visual_tokens(self.encoder, pixels.to(self.device)).cpu()
-        self.encoder.tower.to("cpu")
+                following = [ahead.submit(load, start) for start in starts[:1]]
+                for start in starts:
+                    pixels, then = following.pop().result(), start + self.batch_size
+                    following += [ahead.submit(load, then)] if then in starts else []
+                    yield start, visual_tokens(self.encoder, pixels.to(self.device)).cpu()
+        finally:
+            self.encoder.tower.to("cpu")
+
+    def _loaded(self, batch: Sequence[Path], decoding: ThreadPoolExecutor) -> Tensor:
+        shares = [batch[i :: self.workers] for i in range(min(self.workers, len(batch)))]
+        pixels = list(decoding.map(self._pixels, shares))
+        whole = torch.empty(len(batch), *pixels[0].shape[1:])
+        for i, part in enumerate(pixels):
+            whole[i :: self.workers] = part
+        return whole
 
     def _pixels(self, paths: Sequence[Path]) -> Tensor:
         try:

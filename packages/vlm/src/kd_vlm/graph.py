@@ -22,7 +22,8 @@ class TrainingGraph(nn.Module):
     Args:
         vlm: Its model is this module's only child.
         same_path: Whether a micro-batch without pictures gets a blank one. Ranks that train together must use the
-            same parameters in the same order, or their collectives do not meet; alone it would be wasted work.
+            same parameters in the same order, or their collectives do not meet. Before a frozen language model, text
+            alone uses nothing that is trained, so there is no gradient. Elsewhere it would be wasted work.
     """
 
     def __init__(self, vlm: Vlm, *, same_path: bool) -> None:

@@ -9,6 +9,7 @@ from kd_vlm.assembly import Vlm
 from kd_vlm.config import Recipe
 from kd_vlm.lineage import Inputs
 from kd_vlm.names import vlm_name
+from kd_vlm.problems import Policy
 from kd_vlm.tracking import Model
 from kd_vlm.workspace import flat, millions
 
@@ -46,10 +47,11 @@ class Job:
             {**digests, **flat(self.recipe.values), "seed": self.seed, "ranks": ranks, "version": __version__}
         )
 
-    def params(self, ranks: int) -> dict[str, Any]:
-        """The parameters of the run in MLflow."""
+    def params(self, ranks: int, bad: Policy) -> dict[str, Any]:
+        """The parameters of the run in MLflow. What `bad` did is in the digests of the data."""
         names = {"name": self.name, "encoder": self.encoder.name, "lm": self.lm.name, "recipe": self.recipe_name}
-        return {"kind": "vlm", **names, "seed": self.seed, "ranks": ranks, **flat(self.recipe.values)}
+        common = {"kind": "vlm", **names, "seed": self.seed, "ranks": ranks, "data.bad": bad}
+        return {**common, **flat(self.recipe.values)}
 
     def tags(self, vlm: Vlm) -> dict[str, str]:
         """The tags of the registered model."""

@@ -1,7 +1,9 @@
 """What a run works with: the assembled model, its conversations, and the tower's output for their pictures."""
 
+import hashlib
+import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ from kd_vlm.preprocess import padding
 from kd_vlm.problems import Policy
 from kd_vlm.templates import IMAGE
 from kd_vlm.vision_cache import Precision as CachePrecision
-from kd_vlm.workspace import file_digest, progress
+from kd_vlm.workspace import file_digest, key_of, progress
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ def without_images(sample: Sample) -> Sample:
 
 
 def datasets_of(data: Data, material: Material) -> list[dict[str, str]]:
-    """Name, place and digest of each conversation file with all its pictures."""
+    """Name, place and digest of each conversation file with all its pictures, and of what is trained on of them."""
     finetune = (material.corpora["finetune"], material.test)
     return [
         _dataset("pretrain", data.pretrain, material.corpora["pretrain"]),
@@ -120,15 +122,33 @@ def datasets_of(data: Data, material: Material) -> list[dict[str, str]]:
 
 def _dataset(name: str, params: CorpusParams, *parts: Corpus) -> dict[str, str]:
     images = distinct_images(sample for part in parts for sample in part.samples)
-    return {
-        "name": name,
-        "digest": file_digest([params.file, *(image_path(params.images, image) for image in images)]),
-        "path": str(params.file),
-    }
+    digest = file_digest([params.file, *(image_path(params.images, image) for image in images)])
+    if any(map(_partial, parts)):
+        digest = key_of(digest, [(part.encoded.digest(), _pictures_digest(part.samples)) for part in parts])
+    return {"name": name, "digest": digest, "path": str(params.file)}
 
 
-def features_of(material: Material, root: Path, memory_limit: int, ranks: Ranks) -> dict[str, FeatureCache]:
-    """The visual tokens of each stage's pictures; computed by the first rank, read by all from one file."""
+def _partial(corpus: Corpus) -> bool:
+    """Whether a bad sample is left out or has a grey picture; else file and recipe say what is trained on."""
+    samples = corpus.samples
+    return bool(corpus.bad) or (isinstance(samples, Conversations) and bool(samples.bad))
+
+
+def _pictures_digest(samples: Iterable[Sample]) -> str:
+    """A sha256 over the names of the pictures of each sample, grey ones among them."""
+    whole = hashlib.sha256()
+    for sample in samples:
+        whole.update(json.dumps(sample.images).encode() + b"\n")
+    return whole.hexdigest()
+
+
+def features_of(
+    material: Material, root: Path, memory_limit: int, ranks: Ranks, workers: int = 1
+) -> dict[str, FeatureCache]:
+    """The visual tokens of each stage's pictures; computed by the first rank, read by all from one file.
+
+    The tower runs on the rank's device; `workers` threads decode.
+    """
     wanted = {
         name: [p for c in parts for sample in c.pictures for p in sample]
         for name, parts in (
@@ -139,7 +159,7 @@ def features_of(material: Material, root: Path, memory_limit: int, ranks: Ranks)
     towers, precision = material.towers, material.visual_precision
 
     def cached(tower: Encoder, paths: list[Path]) -> FeatureCache:
-        return _cached(tower, paths, root, memory_limit, precision, ranks)
+        return _cached(tower, paths, root, memory_limit, precision, ranks, workers)
 
     if towers["pretrain"] is towers["finetune"]:
         both = cached(towers["finetune"], wanted["pretrain"] + wanted["finetune"])
@@ -148,23 +168,26 @@ def features_of(material: Material, root: Path, memory_limit: int, ranks: Ranks)
 
 
 def _cached(
-    tower: Encoder, paths: list[Path], root: Path, memory_limit: int, precision: CachePrecision, ranks: Ranks
+    tower: Encoder,
+    paths: list[Path],
+    root: Path,
+    memory_limit: int,
+    precision: CachePrecision,
+    ranks: Ranks,
+    workers: int,
 ) -> FeatureCache:
     distinct = list(dict.fromkeys(paths))
     if ranks.world > 1:
         memory_limit = 0  # one file for all ranks
-    if not ranks.first:
-        ranks.wait()
-    with progress(show=ranks.first) as bars:
+    with ranks.in_turn(), progress(show=ranks.first) as bars:
         bar = bars.add_task("features", total=len(distinct), note="")
-        found = cache_features(
+        return cache_features(
             tower,
             distinct,
             root=root,
             memory_limit=memory_limit,
             precision=precision,
             on_batch=lambda n: bars.update(bar, advance=n),
+            workers=workers,
+            device=str(ranks.device),
         )
-    if ranks.first:
-        ranks.wait()
-    return found

@@ -77,12 +77,20 @@ def split(batch_size: int, micro_batch_size: int | None, ranks: int) -> tuple[in
     """Samples of a micro-batch and micro-batches of a step on each rank.
 
     Raises:
-        ValueError: If they do not multiply to `batch_size`.
+        ValueError: If they do not multiply to `batch_size`; names the nearest numbers that do.
     """
-    micro = micro_batch_size or -(-batch_size // ranks)
-    if batch_size % (micro * ranks) if micro_batch_size else batch_size < ranks:
-        raise ValueError(
-            f"batch_size {batch_size} is no multiple of micro_batch_size {micro} on {ranks} processes; "
-            f"set micro_batch_size to a divisor of {batch_size / ranks:g}, or start another number of processes."
-        )
-    return micro, batch_size // (micro * ranks) if micro_batch_size else 1
+    at_once = (micro_batch_size or 1) * ranks
+    if batch_size % at_once:
+        given = f"micro_batch_size {micro_batch_size} on " if micro_batch_size else ""
+        below = batch_size // at_once * at_once
+        ways = ["set batch_size to " + " or ".join(str(n) for n in (below, below + at_once) if n)]
+        if micro_batch_size and batch_size % ranks == 0:
+            ways.append(f"micro_batch_size to a divisor of {batch_size // ranks}")
+        if batch_size % (micro_batch_size or 1) == 0:
+            parts = batch_size // (micro_batch_size or 1)
+            fits = [n for n in range(1, parts + 1) if parts % n == 0]
+            nearest = [max(n for n in fits if n < ranks), *[n for n in fits if n > ranks][:1]]
+            ways.append(f"start {' or '.join(map(str, nearest))} processes")
+        raise ValueError(f"batch_size {batch_size} is no multiple of {given}{ranks} processes; {', or '.join(ways)}.")
+    micro = micro_batch_size or batch_size // ranks
+    return micro, batch_size // (micro * ranks)

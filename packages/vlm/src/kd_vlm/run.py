@@ -24,9 +24,10 @@ from kd_vlm.lineage import Inputs, go_on
 from kd_vlm.lock import sole_writer
 from kd_vlm.lora import add_lora, merge
 from kd_vlm.material import Material, datasets_of, features_of, gather
+from kd_vlm.problems import Policy
 from kd_vlm.regimen import Regimen
 from kd_vlm.schedule import Schedule
-from kd_vlm.train import fit_stage
+from kd_vlm.train import check_not_past, fit_stage
 from kd_vlm.trainer import Upkeep
 from kd_vlm.watching import flops_per_token, speed, watcher
 from kd_vlm.workspace import console, on_step, progress
@@ -63,15 +64,17 @@ class Run:
     habits: Habits
     journal: Journal | None
 
-    def stage(self, name: str) -> Stage:
-        return self.job.recipe.pretrain if name == "pretrain" else self.job.recipe.finetune
-
-    def regimen(self, name: str) -> Regimen:
-        return Regimen(**self.stage(name).model_dump(include=REGIMEN), seed=self.job.seed)
-
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         if self.journal:
             self.journal.metrics(step, values)
+
+
+def _stage(job: Job, name: str) -> Stage:
+    return job.recipe.pretrain if name == "pretrain" else job.recipe.finetune
+
+
+def _regimen(job: Job, name: str) -> Regimen:
+    return Regimen(**_stage(job, name).model_dump(include=REGIMEN), seed=job.seed)
 
 
 def run_vlm(
@@ -85,23 +88,25 @@ def run_vlm(
 ) -> Path:
     """Train one VLM and write its stock checkpoint to `out`.
 
-    Under torchrun all ranks call this; the first writes. A folder that was trained from the same inputs is kept.
+    Under torchrun all ranks call this; the first writes. A folder that was trained from the same inputs is kept; what
+    a fork wrote was not, it is kept under `fork` alone.
 
     Args:
         fork: Go on with an unfinished run although parameters have changed, as a run of its own.
 
     Raises:
         LockHeldError: If another process writes the same folder.
-        ValueError: If an unfinished run has other parameters.
+        ValueError: If an unfinished run has other parameters, or with `fork` has done more steps than they ask for.
         Stopped: If a signal asked for it; the checkpoint stands.
     """
     with joined(deepspeed=job.sharded) as ranks, sole_writer(out) if ranks.first else nullcontext():
         if job.sharded and ranks.world == 1:
             console.print("zero_stage: one process has nothing to shard, DeepSpeed is left out (torchrun starts more)")
         material = gather(job.encoder.path, job.lm.path, job.recipe, data, job.seed)
-        datasets = datasets_of(data, material) if ranks.first else []
+        with ranks.in_turn():
+            datasets = datasets_of(data, material) if ranks.first else []
         inputs = job.inputs(ranks.world, datasets)
-        if ranks.agreed(ranks.first and _digest_of(out) == inputs.digest):
+        if ranks.agreed(ranks.first and _digest_of(out, fork=fork) == inputs.digest):
             return out
         work = runs / f"{job.cell}-{hashlib.sha256(out.as_posix().encode()).hexdigest()[:8]}"
         done, journal = dict.fromkeys(STAGES, 0), None
@@ -109,12 +114,16 @@ def run_vlm(
         if ranks.first:
             require_room(work, 2 * COPIES * _trained_bytes(material.vlm, job.recipe))
             done = {name: Checkpoints(work / name).newest() or 0 for name in STAGES}
-            journal, tags = _begun(job, work, inputs, datasets, sum(done.values()), fork=fork)
+            if fork:
+                _check_schedules(job, material, work, done, ranks.world)
+            journal, tags = _begun(job, work, inputs, data.bad, datasets, sum(done.values()), fork=fork)
         run = Run(job, work, runs / VISION, material, ranks, habits, journal)
         try:
-            _train(run, done)
-            if journal is not None:
-                _finish(run, out, job.tags(material.vlm) | tags)
+            features, steps = _train(run, done)
+            with ranks.in_turn():
+                if journal is not None:
+                    _score(run, features, steps)
+                    _finish(run, out, job.tags(material.vlm) | tags)
         except BaseException as error:
             if journal is not None:
                 journal.close(0.0 if isinstance(error, KeyboardInterrupt) else FINISH_SECONDS)
@@ -123,8 +132,16 @@ def run_vlm(
     return out
 
 
+def _check_schedules(job: Job, material: Material, work: Path, done: Mapping[str, int], ranks: int) -> None:
+    """Raise ValueError if a stage has done more steps than the parameters now ask for; nothing is written before."""
+    for name in STAGES:
+        if done[name]:
+            steps = Schedule.of(material.corpora[name], _regimen(job, name), ranks).steps
+            check_not_past(work / name, done[name], steps)
+
+
 def _begun(
-    job: Job, work: Path, inputs: Inputs, datasets: list[dict[str, str]], done: int, *, fork: bool
+    job: Job, work: Path, inputs: Inputs, bad: Policy, datasets: list[dict[str, str]], done: int, *, fork: bool
 ) -> tuple[Journal, dict[str, str]]:
     """The run's journal, which goes on after `done` steps, and the tags that say what its model comes from."""
     inputs, forked = go_on(work, inputs, step=done, fork=fork)
@@ -133,7 +150,7 @@ def _begun(
         work / tracking.JOURNAL,
         experiment="vlm",
         name=job.name,
-        params=job.params(inputs.values["ranks"]),
+        params=job.params(inputs.values["ranks"], bad),
         tags={"kd.kind": "vlm", **changes},
         datasets=datasets,
         models=[job.encoder.ref, job.lm.ref],
@@ -142,29 +159,35 @@ def _begun(
     return journal, {"kd.inputs": inputs.digest, **changes}
 
 
-def _train(run: Run, done: Mapping[str, int]) -> None:
-    """Both stages one after the other, then the scores of the held-out conversations."""
-    vlm, features, first = run.material.vlm, features_of(run.material, run.vision, run.habits.cache_limit, run.ranks), 0
+def _train(run: Run, done: Mapping[str, int]) -> tuple[FeatureCache, int]:
+    """Both stages one after the other. Gives the visual tokens of the second, and the number of all steps."""
+    vlm, habits, first = run.material.vlm, run.habits, 0
+    features = features_of(run.material, run.vision, habits.cache_limit, run.ranks, max(1, habits.workers))
     run.metrics(0, {f"data/bad/{cause}": n for cause, n in run.material.bad.items()})
     if run.job.recipe.standardise:
         standardise_input(vlm, features["pretrain"].sample())
     for name in STAGES:
         first += _fit(run, name, features[name], first, done[name])
-    if run.ranks.first and len(run.material.test):
-        seen = held_out(vlm, run.material.test, features["finetune"])
-        unseen = held_out(vlm, run.material.blind, features["finetune"])
+    return features["finetune"], first
+
+
+def _score(run: Run, features: FeatureCache, step: int) -> None:
+    """The scores of the held-out conversations, where there are any."""
+    if len(run.material.test):
+        seen = held_out(run.material.vlm, run.material.test, features)
+        unseen = held_out(run.material.vlm, run.material.blind, features)
         scores = {"loss": seen.loss, "answer_accuracy": seen.accuracy, "blind_answer_accuracy": unseen.accuracy}
         scores["supervised_share"] = run.material.corpora["finetune"].supervised_share
-        run.metrics(first, {f"val/{key}": value for key, value in scores.items()})
+        run.metrics(step, {f"val/{key}": value for key, value in scores.items()})
         console.print(f"{run.job.name}: held out " + ", ".join(f"{key} {value:.3f}" for key, value in scores.items()))
 
 
 def _fit(run: Run, name: str, features: FeatureCache, first: int, done: int) -> int:
     """One stage, with LoRA where the recipe says so: its adapter is kept, and merged. Gives the number of its steps."""
-    stage, vlm, habits = run.stage(name), run.material.vlm, run.habits
+    stage, vlm, habits = _stage(run.job, name), run.material.vlm, run.habits
     set_attention(vlm.model, stage.attention, stage.precision, packed=stage.sampler == "packing")
     adapted = add_lora(vlm.model, **stage.lora.model_dump(), seed=run.job.seed) if stage.lora else None
-    how = run.regimen(name)
+    how = _regimen(run.job, name)
     n_steps = Schedule.of(run.material.corpora[name], how, run.ranks.world).steps
     watch, watch_every = _watch(run, features, first) if name == "finetune" else (None, None)
     with progress(show=run.ranks.first) as bars:
@@ -217,12 +240,16 @@ def _finish(run: Run, out: Path, tags: Mapping[str, str]) -> None:
     shutil.rmtree(run.work)
 
 
-def _digest_of(folder: Path) -> str | None:
-    """The digest of the inputs that a finished model folder was trained from."""
+def _digest_of(folder: Path, *, fork: bool) -> str | None:
+    """The digest of the inputs that a finished model folder was trained from.
+
+    None where they were changed halfway and `fork` does not say that such a model is meant: it began with others.
+    """
     if not (folder / tracking.JOURNAL).is_file():
         return None
     declared = [e for e in read_journal(folder / tracking.JOURNAL) if e["event"] == "model"]
-    return declared[0]["tags"].get("kd.inputs") if declared else None
+    tags = declared[0]["tags"] if declared else {}
+    return tags.get("kd.inputs") if fork or "kd.changes" not in tags else None
 
 
 def _trained_bytes(vlm: Vlm, recipe: Recipe) -> int:

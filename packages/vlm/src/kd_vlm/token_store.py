@@ -1,5 +1,6 @@
 """Tokenised samples in a few flat arrays: about 5 bytes a token of text, and nothing for the places of pictures."""
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from typing import overload
 
@@ -34,6 +35,13 @@ class TokenStore(Sequence[Encoded]):
     @property
     def lengths(self) -> np.ndarray:
         return np.diff(self._ends) + self.n_images * (self.tokens_per_image - 1)
+
+    def digest(self) -> str:
+        """A sha256 over the tokens of all samples in order, and which of them are supervised."""
+        whole = hashlib.sha256()
+        for part in (self._ends.astype(np.int64), self._ids, self._supervised):
+            whole.update(part.tobytes())
+        return whole.hexdigest()
 
     def __len__(self) -> int:
         return len(self.n_images)

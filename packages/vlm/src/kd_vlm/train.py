@@ -4,6 +4,7 @@ import copy
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -43,9 +44,11 @@ def fit_stage(
         NonFiniteError: Before the update, if loss or gradient are not finite on any rank.
         Stopped: If a signal asked for it; the checkpoint stands.
         StorageError: If a checkpoint finds no room; the one before it stands.
+        ValueError: If the checkpoint is of a later step than the stage's last.
     """
     schedule, checkpoints = Schedule.of(corpus, how, ranks.world), Checkpoints(upkeep.checkpoint)
     start = ranks.agreed((checkpoints.newest() or 0) if ranks.first else 0)
+    check_not_past(upkeep.checkpoint, start, schedule.steps)
     set_trainable(vlm, how.language_model)
     trained = vlm
     if start < schedule.steps:
@@ -60,6 +63,15 @@ def fit_stage(
     return schedule.steps
 
 
+def check_not_past(checkpoint: Path, done: int, steps: int) -> None:
+    """Raise ValueError, saying what to do, if a stage has done more steps than its schedule has now."""
+    if done > steps:
+        raise ValueError(
+            f"{checkpoint} has done {done} steps, the new schedule ends after {steps}: raise epochs of "
+            f"{checkpoint.name} until it has as many, or remove that folder to train this stage anew."
+        )
+
+
 def _train(
     vlm: Vlm, schedule: Schedule, features: FeatureCache, how: Regimen, upkeep: Upkeep, start: int, ranks: Ranks
 ) -> None:
@@ -67,7 +79,10 @@ def _train(
     keep_in_eval_mode(vlm.tower)
     if how.gradient_checkpointing:
         vlm.model.gradient_checkpointing_enable({"use_reentrant": False})
-    blank = torch.zeros(1, *features.shape) if ranks.world > 1 else None
+    elif vlm.model.is_gradient_checkpointing:  # the stage before asked for it
+        vlm.model.gradient_checkpointing_disable()
+    same_path = ranks.world > 1 or how.language_model == "frozen"
+    blank = torch.zeros(1, *features.shape) if same_path else None
     data = schedule.share(ranks.rank, vlm.processor.tokenizer.pad_token_id, features.of, blank)
     with (
         stop_flag() as stop,
@@ -76,7 +91,7 @@ def _train(
         compiled_layers(vlm.model, how.compile),
     ):
         StageTrainer(
-            TrainingGraph(vlm, same_path=ranks.world > 1),
+            TrainingGraph(vlm, same_path=same_path),
             how,
             schedule,
             data,

@@ -38,6 +38,22 @@ def on_two_ranks(place: Path, *jobs: dict, timeout: int = 300) -> list[dict]:
     return [json.loads((place / f"{job['name']}.json").read_text()) for job in jobs]
 
 
+@pytest.mark.faults
+@pytest.mark.parametrize("what", ["whole", "broken"])
+def test_the_others_wait_for_visual_tokens_longer_than_for_a_collective_but_not_for_a_rank_that_failed(place, what):
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-addr=127.0.0.1"]
+    command += [f"--master-port={free_port()}", str(HERE / "turns_worker.py"), str(place), "30", what]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False, env=os.environ)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    first, second = (json.loads((place / f"{rank}.json").read_text()) for rank in (0, 1))
+    assert (first["batches"], second["batches"]) == ([12], []), "the first rank runs the tower, once"
+    if what == "whole":
+        assert first["said"] == second["said"] == "finite"
+    else:
+        assert first["said"] == "ValueError: the tower is broken"
+        assert second["said"].startswith("RankLostError: Rank 0 has failed")
+
+
 def losses(seen: dict) -> list[float]:
     assert seen["error"] is None, seen["error"]
     return [seen["losses"][step] for step in sorted(seen["losses"], key=int)]

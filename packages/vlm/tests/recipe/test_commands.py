@@ -67,6 +67,7 @@ def test_from_text_and_encoder_to_a_registered_vlm(study, vit_folder):
     metrics = {name: value for e in events if e["event"] == "metrics" for name, value in e["values"].items()}
     assert {"train/loss", "train/lr", "val/loss", "val/answer_accuracy", "val/blind_answer_accuracy"} <= set(metrics)
     assert events[0]["params"]["finetune.template"] == "qwen2_base"
+    assert events[0]["params"]["data.bad"] == "error"
     assert not list((study / "runs").iterdir()), "nothing of a finished run is left"
     for cell, name in (("one", "vlm-student-vit-none-alone--tiny--tinyllava"), ("lm-tiny", "lm-tiny")):
         assert name in call("register", study / "models" / cell, "--refs", study / "refs")
@@ -152,9 +153,33 @@ def test_a_run_is_stopped_refuses_other_parameters_and_forks(study, vit_folder, 
         f"samples/{step:08d}.json" for step in (4, 6)
     ]
     stands = tracking.digest(folder)
-    call(*changed)
+    call(*changed, "--fork")
     assert tracking.digest(folder) == stands
     assert read_journal(folder / "journal.jsonl") == events, "a finished folder of the same inputs is kept"
+    call(*changed)
+    (alone,) = [e for e in read_journal(folder / "journal.jsonl") if e["event"] == "model"]
+    assert alone["tags"]["kd.inputs"] == model["tags"]["kd.inputs"]
+    assert "kd.changes" not in alone["tags"], "a fork's model is not that of a run with these parameters alone"
+    stands = tracking.digest(folder)
+    call(*changed)
+    assert tracking.digest(folder) == stands
+
+
+def test_a_fork_to_a_schedule_that_is_over_already_is_refused_and_the_run_stays_what_it_was(study, monkeypatch):
+    call("lm", "--cell", "lm-tiny")
+    ours = ["run", "--cell", "one", "--set", "recipes.tinyllava.finetune.epochs=4"]
+    for stage, epochs, done, end in (("pretrain", 0.5, 2, 1), ("finetune", 1, 6, 3)):
+        with monkeypatch.context() as patch:
+            stop_at(patch, signal.SIGTERM, done)
+            assert CliRunner().invoke(app, ours).exit_code == 143
+        shorter = [*ours, "--set", f"recipes.tinyllava.{stage}.epochs={epochs}", "--fork"]
+        result = CliRunner().invoke(app, shorter)
+        assert result.exit_code == 2
+        assert f"has done {done} steps, the new schedule ends after {end}" in " ".join(result.output.split())
+        assert not (study / "models" / "one").exists()
+    call(*ours)
+    (model,) = [e for e in read_journal(study / "models" / "one" / "journal.jsonl") if e["event"] == "model"]
+    assert "kd.changes" not in model["tags"]
 
 
 def test_every_registered_epoch_of_a_distillation_gets_a_vlm(study, encoders):

@@ -10,8 +10,9 @@ from kd_vlm.config import Data, packaged_recipe
 from kd_vlm.corpus import prepare
 from kd_vlm.data import read_conversations
 from kd_vlm.encoder import load_encoder
-from kd_vlm.material import gather
+from kd_vlm.material import datasets_of, gather
 from kd_vlm.validate import validate
+from kd_vlm.workspace import file_digest
 
 pytestmark = pytest.mark.recipe
 
@@ -70,6 +71,7 @@ def test_what_a_manifest_found_bad_is_left_out_of_a_run(vit_folder, lm_folder, w
     )
     assert manifest.counts == {"image_corrupt": 1}
     recipe = packaged_recipe("fast").model_copy(update={"held_out": 2})
+    digests = []
     for bad, left in (("skip", 9), ("blank", 10)):
         files = {"file": tmp_path / "mix.json", "images": images, "manifest": tmp_path / "manifest"}
         data = Data.model_validate(
@@ -78,3 +80,37 @@ def test_what_a_manifest_found_bad_is_left_out_of_a_run(vit_folder, lm_folder, w
         material = gather(vit_folder, lm_folder, recipe, data, seed=0)
         assert len(material.corpora["finetune"]) == left
         assert material.bad == {"image_corrupt": 1}
+        digests.append([dataset["digest"] for dataset in datasets_of(data, material)])
+    (first, skipped), (again, blanked) = digests
+    assert first == again
+    assert skipped != blanked, "other samples make another run"
+
+
+def test_a_file_without_bad_samples_has_one_digest_whatever_is_done_with_bad_ones(vit_folder, lm_folder, world):
+    """That of the bytes alone: models that were trained before are recognised."""
+    recipe = packaged_recipe("fast").model_copy(update={"held_out": 2})
+    corpus = {"file": world / "mix.json", "images": world / "images"}
+    pictures = [world / "images" / "a" / f"{i}.png" for i in range(8)]
+    for bad in ("error", "skip"):
+        data = Data.model_validate(
+            {"pretrain": corpus | {"file": world / "captions.json"}, "finetune": corpus, "bad": bad}
+        )
+        first, _ = datasets_of(data, gather(vit_folder, lm_folder, recipe, data, seed=0))
+        assert first["digest"] == file_digest([world / "captions.json", *pictures])
+
+
+def test_samples_left_out_by_their_length_are_in_the_digest_too(vit_folder, lm_folder, world):
+    corpus = {"file": world / "mix.json", "images": world / "images"}
+    data = Data.model_validate(
+        {"pretrain": corpus | {"file": world / "captions.json"}, "finetune": corpus, "bad": "skip"}
+    )
+    found = {}
+    for shorter in (0, 1):
+        recipe = packaged_recipe("fast").model_copy(update={"held_out": 2})
+        if shorter:
+            stage = recipe.finetune.model_copy(update={"max_length": 16 + 12})
+            recipe = recipe.model_copy(update={"finetune": stage})
+        material = gather(vit_folder, lm_folder, recipe, data, seed=0)
+        found[shorter] = (len(material.corpora["finetune"]), datasets_of(data, material)[1]["digest"])
+    assert found[1][0] < found[0][0]
+    assert found[1][1] != found[0][1]

@@ -92,6 +92,14 @@ def test_batches_that_do_not_divide_are_refused():
     assert split(128, None, 4) == (32, 1)
     with pytest.raises(ValueError, match="no multiple of micro_batch_size 8 on 3 processes"):
         split(128, 8, 3)
+    for asked, ways in {
+        (10, None, 4): "of 4 processes; set batch_size to 8 or 12, or start 2 or 5 processes",
+        (2, None, 4): "of 4 processes; set batch_size to 4, or start 2 processes",
+        (128, 8, 3): "set batch_size to 120 or 144, or start 2 or 4 processes",
+        (24, 5, 2): "set batch_size to 20 or 30, or micro_batch_size to a divisor of 12",
+    }.items():
+        with pytest.raises(ValueError, match=f"{ways}[.]$"):
+            split(*asked)
 
 
 def test_a_frozen_tower_stays_as_it_is_while_the_trainer_trains(make, tmp_path):
@@ -270,3 +278,29 @@ def test_a_file_system_that_is_full_keeps_the_last_good_checkpoint(make, tmp_pat
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert Checkpoints(tmp_path / "run").newest() == 2
     assert len(stage(*make(), tmp_path / "run")) == 4, "and the run goes on from it"
+
+
+@pytest.mark.parametrize("sampler", ["random", "packing"])
+def test_text_alone_before_a_frozen_language_model_is_a_step_without_a_gradient(make, tmp_path, sampler):
+    vlm, corpora, features = make()
+    frozen = {"language_model": "frozen", "language_model_lr": None, "batch_size": 1, "epochs": 1, "sampler": sampler}
+    steps = stage(vlm, corpora, features, tmp_path, **frozen)
+    without = [step for step in steps if step.grad_norm == 0]
+    assert len(without) == corpora["finetune"].has_image.count(False) == 1
+    assert without[0].loss > 0
+
+
+def test_gradient_checkpointing_of_one_stage_ends_with_it(make, tmp_path):
+    vlm, corpora, features = make()
+    frozen = {"language_model": "frozen", "language_model_lr": None, "corpus": "pretrain", "epochs": 1}
+    stage(vlm, corpora, features, tmp_path / "pretrain", gradient_checkpointing=True, **frozen)
+    seen = []
+    stage(
+        vlm,
+        corpora,
+        features,
+        tmp_path / "finetune",
+        epochs=1,
+        on_step=lambda step: seen.append(vlm.model.is_gradient_checkpointing),
+    )
+    assert seen == [False] * 3

@@ -4,12 +4,15 @@ import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from kd_vlm import features as module
+from kd_vlm import material
 from kd_vlm.cli import app
+from kd_vlm.distributed import Ranks
 from kd_vlm.encoder import load_encoder, visual_tokens
 from kd_vlm.features import about, cache_features, picture_digests
 from kd_vlm.pictures import BLANK, decode_image, image_path
@@ -91,6 +94,22 @@ def test_another_tower_preprocessing_feature_or_precision_has_a_folder_of_its_ow
     cached(load_encoder(resnet_folder), paths[:2], tmp_path)
     cached(encoder, paths[:2], tmp_path, precision="bf16")
     assert len(list(tmp_path.iterdir())) == 7
+    assert about(encoder, "cuda:1") == {**about(encoder), "device": "cuda"}, "a GPU rounds otherwise"
+    assert about(encoder, "cpu") == about(encoder), "caches that stand are found"
+
+
+def test_a_run_computes_on_its_device_and_decodes_with_its_workers(encoder, paths, tmp_path, monkeypatch):
+    given = {}
+    monkeypatch.setattr(material, "cache_features", lambda *arguments, **options: given.update(options))
+    one = SimpleNamespace(samples=[], pictures=[paths])
+    ours = SimpleNamespace(
+        corpora={"pretrain": one, "finetune": one},
+        test=one,
+        towers={"pretrain": encoder, "finetune": encoder},
+        visual_precision="fp32",
+    )
+    material.features_of(ours, tmp_path, 0, Ranks(device=torch.device("cuda", 1)), 8)
+    assert (given["device"], given["workers"]) == ("cuda:1", 8)
 
 
 class KilledError(Exception):

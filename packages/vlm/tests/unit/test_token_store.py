@@ -21,6 +21,9 @@ def test_samples_come_back_with_all_tokens_of_their_pictures():
     assert store.n_predicted.tolist() == [2, 0, 1], "nothing predicts the first token of a row"
     with pytest.raises(IndexError):
         store[3]
+    others = [ONE_EACH[:2], ONE_EACH[::-1], [*ONE_EACH[:2], Encoded((9, 9, 6), (IGNORE,) * 3, 2)]]
+    digests = [TokenStore(other, image_id=IMAGE_ID, tokens_per_image=3).digest() for other in (ONE_EACH, *others)]
+    assert (len(set(digests)), digests[0]) == (4, store.digest())
     empty = TokenStore([], image_id=IMAGE_ID, tokens_per_image=3)
     assert (len(empty), empty.lengths.tolist()) == (0, [])
 
