@@ -90,6 +90,7 @@ class VlmEncoder:
                 "first": 0 if is_map or config.vision_feature_select_strategy != "default" else 1,
                 "size": size["height"],
             },
+            **({} if self.model.device.type == "cpu" else {"device": self.model.device.type}),
         }
 
 

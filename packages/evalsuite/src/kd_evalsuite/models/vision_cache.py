@@ -30,7 +30,7 @@ def tower_digest(tower: torch.nn.Module) -> str:
 
 
 def about(model: Any, image_processor: Any) -> dict[str, Any]:
-    """What a Llava's or FastVLM's visual tokens are a function of besides the image."""
+    """What a Llava's or FastVLM's visual tokens are a function of besides the image: off the CPU, also the device."""
     config = model.config
     kind = config.vision_config.model_type.removesuffix("_model").removesuffix("_vision")
     full = config.model_type == "fast_vlm" or config.vision_feature_select_strategy != "default"
@@ -44,6 +44,7 @@ def about(model: Any, image_processor: Any) -> dict[str, Any]:
             "first": 0 if full else 1,
             "size": size["height"],
         },
+        **({} if model.device.type == "cpu" else {"device": model.device.type}),
     }
 
 
