@@ -13,7 +13,7 @@ from kd_vlm.graph import TrainingGraph, keep_in_eval_mode
 from kd_vlm.loop import fit
 from kd_vlm.lora import add_lora, merge, target_modules
 from kd_vlm.optim import NonFiniteError
-from kd_vlm.regimen import Regimen, split
+from kd_vlm.regimen import Regimen
 from kd_vlm.schedule import Schedule
 from kd_vlm.signals import Stopped
 from kd_vlm.train import batch_loss, parameter_groups, set_trainable
@@ -85,21 +85,6 @@ def test_accumulated_micro_batches_weigh_as_the_recipe_says(make, tmp_path):
         alone = [batch_loss(vlm, corpora["finetune"], features, [i]).item() for i in first]
     assert means[0].loss == pytest.approx(sum(alone) / 4, rel=1e-5)
     assert means[0].loss != pytest.approx(whole[0].loss, rel=1e-3)
-
-
-def test_batches_that_do_not_divide_are_refused():
-    assert split(128, 8, 4) == (8, 4)
-    assert split(128, None, 4) == (32, 1)
-    with pytest.raises(ValueError, match="no multiple of micro_batch_size 8 on 3 processes"):
-        split(128, 8, 3)
-    for asked, ways in {
-        (10, None, 4): "of 4 processes; set batch_size to 8 or 12, or start 2 or 5 processes",
-        (2, None, 4): "of 4 processes; set batch_size to 4, or start 2 processes",
-        (128, 8, 3): "set batch_size to 120 or 144, or start 2 or 4 processes",
-        (24, 5, 2): "set batch_size to 20 or 30, or micro_batch_size to a divisor of 12",
-    }.items():
-        with pytest.raises(ValueError, match=f"{ways}[.]$"):
-            split(*asked)
 
 
 def test_a_frozen_tower_stays_as_it_is_while_the_trainer_trains(make, tmp_path):
