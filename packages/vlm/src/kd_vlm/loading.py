@@ -6,10 +6,22 @@ from typing import Any
 import torch
 from PIL import Image
 from torch import Tensor
-from transformers import AutoModelForImageTextToText, AutoProcessor, CLIPImageProcessorPil
+from transformers import (
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    CLIPImageProcessor,
+    CLIPImageProcessorPil,
+    LlavaImageProcessor,
+)
+from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
 from kd_vlm.assembly import Vlm
 from kd_vlm.language_model import LOCAL
+
+WITH_PIL: dict[type, Any] = {  # what trains, for what transformers loads: torchvision's resize is a grey level off
+    CLIPImageProcessor: CLIPImageProcessorPil,
+    LlavaImageProcessor: LlavaImageProcessorPil,  # pads
+}
 
 
 def load_vlm(folder: Path, device: str = "cpu") -> Vlm:
@@ -28,8 +40,8 @@ def load_vlm(folder: Path, device: str = "cpu") -> Vlm:
     if missing := sorted(report["missing_keys"]):
         raise ValueError(f"{folder}: {len(missing)} weights are missing, such as {missing[0]}; export it again.")
     processor: Any = AutoProcessor.from_pretrained(folder, **LOCAL)
-    if type(processor.image_processor).__name__.startswith("CLIPImageProcessor"):
-        processor.image_processor = CLIPImageProcessorPil.from_dict(processor.image_processor.to_dict())
+    if (with_pil := WITH_PIL.get(type(processor.image_processor))) is not None:
+        processor.image_processor = with_pil.from_dict(processor.image_processor.to_dict())
     blank = processor(text=processor.image_token, images=Image.new("RGB", (64, 64)), return_tensors="pt")
     image_id = int(model.config.image_token_id)
     n_tokens = int((blank["input_ids"] == image_id).sum())
