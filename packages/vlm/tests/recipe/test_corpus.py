@@ -10,6 +10,8 @@ from kd_vlm.config import Data, packaged_recipe
 from kd_vlm.corpus import prepare
 from kd_vlm.data import read_conversations
 from kd_vlm.encoder import load_encoder
+from kd_vlm.evaluate import held_out
+from kd_vlm.features import FeatureCache
 from kd_vlm.material import gather
 from kd_vlm.validate import validate
 
@@ -78,3 +80,20 @@ def test_what_a_manifest_found_bad_is_left_out_of_a_run(vit_folder, lm_folder, w
         material = gather(vit_folder, lm_folder, recipe, data, seed=0)
         assert len(material.corpora["finetune"]) == left
         assert material.bad == {"image_corrupt": 1}
+
+
+@pytest.mark.parametrize("bad", ["error", "skip"])
+def test_a_template_without_questions_has_no_blind_test_and_that_is_said_before_training(
+    vit_folder, lm_folder, world, bad
+):
+    captions = {"file": world / "captions.json", "images": world / "images"}
+    data = Data.model_validate({"pretrain": captions, "finetune": captions, "bad": bad})
+    fast = packaged_recipe("fast")
+    plain = fast.finetune.model_copy(update={"template": "plain"})
+    recipe = fast.model_copy(update={"held_out": 2, "finetune": plain})
+    with pytest.raises(ValueError, match="held_out is 2, but the template 'plain' leaves no sample"):
+        gather(vit_folder, lm_folder, recipe, data, seed=0)
+    material = gather(vit_folder, lm_folder, recipe.model_copy(update={"held_out": 0}), data, seed=0)
+    assert (len(material.corpora["finetune"]), len(material.test), material.bad) == (8, 0, {})
+    with pytest.raises(ValueError, match="Expected held-out conversations to score, got none"):
+        held_out(material.vlm, material.test, FeatureCache([], {}))
