@@ -13,7 +13,7 @@ from kd_vlm.encoder import load_encoder
 from kd_vlm.evaluate import held_out
 from kd_vlm.features import FeatureCache
 from kd_vlm.material import gather
-from kd_vlm.validate import validate
+from kd_vlm.validate import Tokens, validate
 
 pytestmark = pytest.mark.recipe
 
@@ -97,3 +97,26 @@ def test_a_template_without_questions_has_no_blind_test_and_that_is_said_before_
     assert (len(material.corpora["finetune"]), len(material.test), material.bad) == (8, 0, {})
     with pytest.raises(ValueError, match="Expected held-out conversations to score, got none"):
         held_out(material.vlm, material.test, FeatureCache([], {}))
+
+
+@pytest.mark.parametrize("bad", ["error", "skip"])
+def test_a_manifest_of_other_lengths_and_templates_does_not_decide_for_the_recipe(
+    vit_folder, lm_folder, world, tmp_path, bad
+):
+    """Each row is too long or not to be written as it was validated; the recipe cuts nothing and writes all."""
+    files = {"file": world / "mix.json", "images": world / "images"}
+    captions = {"file": world / "captions.json", "images": world / "images"}
+    recipe = packaged_recipe("fast").model_copy(update={"held_out": 2})
+    for template, most in (("qwen2_base", 10), ("plain", 2048)):
+        manifest = validate(
+            *files.values(),
+            tmp_path / template,
+            tokens=Tokens(lm_folder, template, per_image=16, most=most),
+            workers=1,
+            on_rows=lambda *_: None,
+        )
+        assert sum(manifest.counts.values()) > 0
+        finetune = {**files, "manifest": tmp_path / template}
+        data = Data.model_validate({"pretrain": captions, "finetune": finetune, "bad": bad})
+        material = gather(vit_folder, lm_folder, recipe, data, seed=0)
+        assert (len(material.corpora["finetune"]), material.bad) == (10, {})
