@@ -29,8 +29,10 @@ def load_vlm(folder: Path, device: str = "cpu") -> Vlm:
 
     Raises:
         FileNotFoundError: If there is no such folder.
-        ValueError: If a weight is missing; transformers itself would go on with a random one.
+        ValueError: If a weight is missing (transformers itself would go on with a random one), or there is no such
+            device.
     """
+    _check_device(device)
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(f"Expected a stock VLM (config.json, safetensors, processor) in {folder}, found none.")
     loaded: Any = AutoModelForImageTextToText.from_pretrained(
@@ -46,6 +48,16 @@ def load_vlm(folder: Path, device: str = "cpu") -> Vlm:
     image_id = int(model.config.image_token_id)
     n_tokens = int((blank["input_ids"] == image_id).sum())
     return Vlm(model.eval().to(device), processor, image_id, n_tokens, _connector(model))
+
+
+def _check_device(name: str) -> None:
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:  # of no such name, no such device, a torch that is built without
+        said = (str(error).splitlines() or [""])[0]
+        raise ValueError(
+            f"Expected a device that is here, such as cpu, cuda or mps, got {name!r} ({said:.120}). Take cpu."
+        ) from None
 
 
 def tower_tokens(model: Any, pixels: Tensor) -> Tensor:
