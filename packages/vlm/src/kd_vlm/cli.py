@@ -39,6 +39,10 @@ def run(
                 typer.echo(
                     f"{name}: {one.encoder} + {one.lm}, recipe {one.recipe}, seed {section.seed(one)} -> {out / name}"
                 )
+            models = (model for one in chosen.values() for model in (one.encoder, one.lm) if ":" not in model)
+            for path in dict.fromkeys((*map(Path, models), *section.data.places)):
+                if not path.exists():
+                    typer.echo(f"not there yet: {path}", err=True)
             return
         from kd_vlm.job import Job
         from kd_vlm.run import Habits, run_vlm

@@ -34,6 +34,12 @@ class Data(Params):
         "error", description="What is done with samples that cannot be used."
     )
 
+    @property
+    def places(self) -> tuple[Path, ...]:
+        """All that a VLM is trained on: files, folders of pictures and of manifests."""
+        both = (self.pretrain, self.finetune)
+        return tuple(path for one in both for path in (one.file, one.images, one.manifest) if path is not None)
+
 
 class Optim(Params):
     batch_size: int = Field(gt=0, description="Samples (language model: packed rows) of one step.")

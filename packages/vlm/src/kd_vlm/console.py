@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 ParamsFile = Annotated[Path, typer.Option("--params", help="Parameter file; the section vlm is read.")]
 Overrides = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override one parameter; repeatable.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything and say what would be done.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Check the parameters and say what would be done.")]
 Fork = Annotated[
     bool, typer.Option("--fork", help="Go on with an unfinished run under changed parameters, as a run of its own.")
 ]

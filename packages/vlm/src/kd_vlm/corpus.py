@@ -4,7 +4,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
+
+from torch import nn
 
 from kd_vlm.assembly import Vlm
 from kd_vlm.data import Sample, check_supervision, chosen
@@ -14,6 +16,7 @@ from kd_vlm.templates import Encoded, Segment, encode, template_named
 from kd_vlm.token_store import TokenStore, shortened
 
 BLOCK = 1000  # samples that are tokenised together
+UNLIMITED = 1 << 31
 
 
 class Pictures(Sequence[tuple[Path, ...]]):
@@ -85,17 +88,18 @@ def prepare(
 
     Args:
         max_length: Longer samples are cut to so many tokens, as the originals do; None refuses those that are longer
-            than the language model's positions.
+            than the language model's positions, where those have an end.
         bad: Whether a sample that the template cannot write, that is too long or from which nothing is left to learn
             stops the run or is left out (`skip`, `blank`).
 
     Raises:
-        ValueError: If a sample has no supervised token, too few have, or a path leaves the folder.
+        ValueError: If a sample has no supervised token, too few have, a path leaves the folder, or `max_length` is
+            more than a table of positions has.
         FileNotFoundError: If a picture is missing.
     """
     counts: Counter[str] = Counter()
     kept: list[int] = []
-    limit = max_length or vlm.text_config.max_position_embeddings
+    limit = _limit(vlm, max_length)
 
     def usable() -> Iterator[Encoded]:
         for number, found in enumerate(_tokenised(vlm, samples, template)):
@@ -117,6 +121,21 @@ def prepare(
     for name in dict.fromkeys(name for sample in samples for name in sample.images):
         image_path(images, name)
     return Corpus(samples, store, Pictures(samples, images), dict(counts))
+
+
+def _limit(vlm: Vlm, max_length: int | None) -> int:
+    """Tokens of the longest sample. Positions that are computed have no end, those of a table (GPT-2, OPT) have."""
+    positions = getattr(vlm.text_config, "max_position_embeddings", None)
+    if max_length is None or positions is None:
+        return max_length or positions or UNLIMITED
+    language_model: Any = vlm.model.model.language_model
+    sizes = [m.num_embeddings for m in language_model.modules() if isinstance(m, nn.Embedding)]
+    if max_length > positions and any(0 <= size - positions <= 2 for size in sizes):  # OPT's has two rows more
+        raise ValueError(
+            f"max_length is {max_length}, but {type(language_model).__name__} has learned {positions} positions and "
+            f"cannot read more tokens. Set max_length: {positions} or less."
+        )
+    return max_length
 
 
 def _tokenised(vlm: Vlm, samples: Sequence[Sample], template: str) -> Iterator[Encoded | BadSampleError]:

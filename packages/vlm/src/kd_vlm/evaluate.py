@@ -29,7 +29,12 @@ def held_out(vlm: Vlm, corpus: Corpus, features: FeatureCache, batch_size: int =
 
     Greedy decoding gives an answer exactly if and only if each of its tokens is the most likely one after the true
     tokens before it, so no generation is needed. Answers after the first of a conversation see the true earlier ones.
+
+    Raises:
+        ValueError: If `corpus` is empty.
     """
+    if not len(corpus):
+        raise ValueError("Expected held-out conversations to score, got none; raise held_out or leave the score out.")
     loss, n_tokens, right = 0.0, 0, []
     device = next(vlm.model.parameters()).device
     for start in range(0, len(corpus), batch_size):

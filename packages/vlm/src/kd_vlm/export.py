@@ -13,7 +13,8 @@ from kd_vlm.adapters import merge_adapter
 from kd_vlm.assembly import assemble, save_vlm
 from kd_vlm.durable import whole_folder
 from kd_vlm.encoder import load_encoder
-from kd_vlm.legacy import write_legacy
+from kd_vlm.legacy import Stock, write_legacy
+from kd_vlm.reading import checked, read_json
 
 Form = Literal["stock", "legacy"]
 _SUFFIXES = {".json", ".safetensors", ".jinja", ".txt", ".model"}  # no code, no pickle, no journal
@@ -40,6 +41,7 @@ def export(
     """
     if not (source / "config.json").is_file():
         raise FileNotFoundError(f"Expected a stock VLM (config.json, safetensors, processor) in {source}, found none.")
+    checked(Stock, read_json(source / "config.json"), f"{source / 'config.json'}, which should be a stock VLM's")
     _refuse_existing(out)
     rows = card.read_scores(scores) if scores else []
     facts = card.read_facts(source, name)

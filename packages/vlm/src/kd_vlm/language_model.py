@@ -42,8 +42,15 @@ def load_language_model(folder: Path, template: str = "qwen2_base") -> LanguageM
         template: How conversations are written; it says which token ends an answer.
 
     Raises:
+        FileNotFoundError: If the folder has no configuration or no safetensors.
         ValueError: If the template cannot be written with this tokenizer, or a weight is missing.
     """
+    if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
+        pickles = sorted(file.name for file in folder.glob("*.bin"))
+        hint = f"{pickles[0]} is a pickle, which is not loaded; save it again as safetensors." if pickles else ""
+        raise FileNotFoundError(
+            f"Expected a language model (config.json, safetensors, tokenizer) in {folder}, found none. {hint}".strip()
+        )
     tokenizer = AutoTokenizer.from_pretrained(folder, **LOCAL, padding_side="left")
     loaded: Any = AutoModelForCausalLM.from_pretrained(
         folder, **LOCAL, use_safetensors=True, dtype=torch.float32, output_loading_info=True

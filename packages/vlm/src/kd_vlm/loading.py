@@ -6,10 +6,22 @@ from typing import Any
 import torch
 from PIL import Image
 from torch import Tensor
-from transformers import AutoModelForImageTextToText, AutoProcessor, CLIPImageProcessorPil
+from transformers import (
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    CLIPImageProcessor,
+    CLIPImageProcessorPil,
+    LlavaImageProcessor,
+)
+from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
 from kd_vlm.assembly import Vlm
 from kd_vlm.language_model import LOCAL
+
+WITH_PIL: dict[type, Any] = {  # what trains, for what transformers loads: torchvision's resize is a grey level off
+    CLIPImageProcessor: CLIPImageProcessorPil,
+    LlavaImageProcessor: LlavaImageProcessorPil,  # pads
+}
 
 
 def load_vlm(folder: Path, device: str = "cpu") -> Vlm:
@@ -17,8 +29,10 @@ def load_vlm(folder: Path, device: str = "cpu") -> Vlm:
 
     Raises:
         FileNotFoundError: If there is no such folder.
-        ValueError: If a weight is missing; transformers itself would go on with a random one.
+        ValueError: If a weight is missing (transformers itself would go on with a random one), or there is no such
+            device.
     """
+    _check_device(device)
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(f"Expected a stock VLM (config.json, safetensors, processor) in {folder}, found none.")
     loaded: Any = AutoModelForImageTextToText.from_pretrained(
@@ -28,12 +42,22 @@ def load_vlm(folder: Path, device: str = "cpu") -> Vlm:
     if missing := sorted(report["missing_keys"]):
         raise ValueError(f"{folder}: {len(missing)} weights are missing, such as {missing[0]}; export it again.")
     processor: Any = AutoProcessor.from_pretrained(folder, **LOCAL)
-    if type(processor.image_processor).__name__.startswith("CLIPImageProcessor"):
-        processor.image_processor = CLIPImageProcessorPil.from_dict(processor.image_processor.to_dict())
+    if (with_pil := WITH_PIL.get(type(processor.image_processor))) is not None:
+        processor.image_processor = with_pil.from_dict(processor.image_processor.to_dict())
     blank = processor(text=processor.image_token, images=Image.new("RGB", (64, 64)), return_tensors="pt")
     image_id = int(model.config.image_token_id)
     n_tokens = int((blank["input_ids"] == image_id).sum())
     return Vlm(model.eval().to(device), processor, image_id, n_tokens, _connector(model))
+
+
+def _check_device(name: str) -> None:
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:  # of no such name, no such device, a torch that is built without
+        said = (str(error).splitlines() or [""])[0]
+        raise ValueError(
+            f"Expected a device that is here, such as cpu, cuda or mps, got {name!r} ({said:.120}). Take cpu."
+        ) from None
 
 
 def tower_tokens(model: Any, pixels: Tensor) -> Tensor:

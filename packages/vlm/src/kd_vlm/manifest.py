@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import TypeAdapter
 from typing_extensions import TypedDict  # pydantic asks for this one below Python 3.12
 
-from kd_vlm.problems import Known, Problem
+from kd_vlm.problems import OF_TOKENS, Known, Problem
 from kd_vlm.reading import checked, parse_json, read_as
 from kd_vlm.workspace import file_digest
 
@@ -66,12 +66,17 @@ class Manifest:
                 yield found
 
     def problems(self) -> Known:
-        """The problems of every row that has some; what `data.read_conversations` takes as `known`."""
-        return {
-            line["row"]: [Problem(p["cause"], p["message"], p.get("image")) for p in line["problems"]]
-            for line in self.lines()
-            if line["problems"]
-        }
+        """What is wrong with rows and pictures themselves, by row; `data.read_conversations` takes it as `known`.
+
+        What a template, a tokenizer or a length made of them is left to `corpus.prepare`, which has the recipe's own:
+        a sample that is too long here may be one that the recipe cuts.
+        """
+        found = {}
+        for line in self.lines():
+            told = [Problem(p["cause"], p["message"], p.get("image")) for p in line["problems"]]
+            if kept := [problem for problem in told if problem.cause not in OF_TOKENS]:
+                found[line["row"]] = kept
+        return found
 
 
 def read_manifest(folder: Path, conversations: Path) -> Manifest:

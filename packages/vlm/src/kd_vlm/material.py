@@ -51,7 +51,7 @@ def gather(encoder: Path, lm: Path, recipe: Recipe, data: Data, seed: int) -> Ma
     """Build the model and read the conversations.
 
     Raises:
-        ValueError: If encoder, language model, template and data do not fit each other.
+        ValueError: If encoder, language model, template and data do not fit each other, or there is no blind test.
     """
     tower = load_encoder(encoder, **recipe.feature.model_dump())
     padded: Any = padding(tower.processor)
@@ -76,7 +76,14 @@ def gather(encoder: Path, lm: Path, recipe: Recipe, data: Data, seed: int) -> Ma
         "pretrain": prepare(vlm, captions, data.pretrain.images, **first),
         "finetune": prepare(vlm, dialogues[:cut], folder, **second),
     }
-    blind = [without_images(s) for s in test]
+    tested = prepare(vlm, test, folder, **second)
+    asks = recipe.finetune.template != "plain"  # which shows the picture alone, so nothing is left for a blind reader
+    blind = prepare(vlm, [without_images(s) for s in test] if asks else [], folder, **second)
+    if len(tested) and not len(blind):
+        raise ValueError(
+            f"held_out is {recipe.held_out}, but the template {template!r} leaves no sample for the test without "
+            "pictures. Set held_out: 0, or take a template that writes questions for the finetuning."
+        )
     causes = (captions.bad, dialogues.bad, *(corpus.bad for corpus in corpora.values()))
     bad = sum(map(Counter, causes), Counter[str]())
     return Material(
@@ -84,8 +91,8 @@ def gather(encoder: Path, lm: Path, recipe: Recipe, data: Data, seed: int) -> Ma
         towers,
         recipe.visual_precision,
         corpora,
-        prepare(vlm, test, folder, **second),
-        prepare(vlm, blind, folder, **second),
+        tested,
+        blind,
         bad,
     )
 

@@ -18,6 +18,7 @@ Cause = Literal[
     "too_long",  # more tokens than allowed
     "no_supervision",  # no token to learn from
 ]
+OF_TOKENS: tuple[Cause, ...] = ("template", "too_long", "no_supervision")  # of a template, a tokenizer and a length
 OF_PICTURES = ("image_outside", "image_missing", "image_too_large", "image_corrupt")
 
 

@@ -9,12 +9,12 @@ import torch
 from torch import nn
 
 from kd_vlm.assembly import Vlm
+from kd_vlm.batch import image_inputs
 from kd_vlm.corpus import Corpus
 from kd_vlm.encoder import Encoder
 from kd_vlm.evaluate import held_out
 from kd_vlm.features import FeatureCache
 from kd_vlm.optim import Step
-from kd_vlm.pictures import decode_image
 from kd_vlm.templates import Role, encode, template_named
 
 NEW_TOKENS = 48  # of an answer in a table of samples
@@ -29,7 +29,7 @@ def cast(precision: str, device: torch.device) -> AbstractContextManager[None]:
 def watcher(
     test: Corpus,
     features: FeatureCache,
-    tower: Encoder,
+    _tower: Encoder,
     *,
     template: str,
     precision: str,
@@ -44,6 +44,7 @@ def watcher(
     Every rank of a training calls it with the same arguments: under ZeRO-3 no rank has a model to itself.
 
     Args:
+        features: The tower's output for the pictures of `test`; no picture is read.
         metrics: Takes the step and its values.
         table: Takes the step and the rows of a table of answers.
     """
@@ -55,31 +56,27 @@ def watcher(
                 found = held_out(vlm, test, features)
                 metrics(step, {"val/loss": found.loss, "val/answer_accuracy": found.accuracy})
             if sample_every and step % sample_every == 0:
-                table(step, answers(vlm, test, tower, template, samples))
+                table(step, answers(vlm, test, features, template, samples))
 
     return look, every if len(test) else None
 
 
-def answers(vlm: Vlm, corpus: Corpus, tower: Encoder, template: str, n: int) -> list[dict[str, Any]]:
+def answers(vlm: Vlm, corpus: Corpus, features: FeatureCache, template: str, n: int) -> list[dict[str, Any]]:
     """The first question of `n` samples, the answer that is right, and the one that the model gives greedily."""
     write, tokenizer = template_named(template, vlm.processor.tokenizer), vlm.processor.tokenizer
-    device, rows = next(vlm.model.parameters()).device, []
+    weight, rows = next(vlm.projector.parameters()), []
     for sample, pictures in list(zip(corpus.samples, corpus.pictures, strict=True))[:n]:
         turn = sample.turns[0]
         segments = list(write([turn]))
         prompt = segments[: next(i for i, s in enumerate(segments) if s.role is Role.ANSWER)]
         (encoded,) = encode([prompt], tokenizer, image_id=vlm.image_id, tokens_per_image=vlm.tokens_per_image)
-        inputs: dict[str, Any] = {"input_ids": torch.tensor([encoded.ids], device=device)}
-        if encoded.n_images:
-            decoded = [decode_image(path) for path in pictures[: encoded.n_images]]
-            inputs["pixel_values"] = tower.processor(decoded, return_tensors="pt")["pixel_values"].to(device)
-        ids = vlm.model.generate(  # type: ignore[operator]
-            **inputs,
-            attention_mask=torch.ones_like(inputs["input_ids"]),
-            max_new_tokens=NEW_TOKENS,
-            do_sample=False,
+        ids = torch.tensor([encoded.ids], device=weight.device)
+        seen = features.of(pictures[: encoded.n_images])
+        shown = image_inputs(vlm, features=None if seen is None else seen.to(weight))
+        out = vlm.model.generate(  # type: ignore[operator]
+            input_ids=ids, attention_mask=torch.ones_like(ids), **shown, max_new_tokens=NEW_TOKENS, do_sample=False
         )
-        said = tokenizer.decode(ids[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True).strip()
+        said = tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True).strip()
         rows.append({"id": sample.id, "question": turn.question, "answer": turn.answer, "prediction": said})
     return rows
 

@@ -10,8 +10,10 @@ from kd_vlm.config import Data, packaged_recipe
 from kd_vlm.corpus import prepare
 from kd_vlm.data import read_conversations
 from kd_vlm.encoder import load_encoder
+from kd_vlm.evaluate import held_out
+from kd_vlm.features import FeatureCache
 from kd_vlm.material import datasets_of, gather
-from kd_vlm.validate import validate
+from kd_vlm.validate import Tokens, validate
 from kd_vlm.workspace import file_digest
 
 pytestmark = pytest.mark.recipe
@@ -114,3 +116,43 @@ def test_samples_left_out_by_their_length_are_in_the_digest_too(vit_folder, lm_f
         found[shorter] = (len(material.corpora["finetune"]), datasets_of(data, material)[1]["digest"])
     assert found[1][0] < found[0][0]
     assert found[1][1] != found[0][1]
+
+
+@pytest.mark.parametrize("bad", ["error", "skip"])
+def test_a_template_without_questions_has_no_blind_test_and_that_is_said_before_training(
+    vit_folder, lm_folder, world, bad
+):
+    captions = {"file": world / "captions.json", "images": world / "images"}
+    data = Data.model_validate({"pretrain": captions, "finetune": captions, "bad": bad})
+    fast = packaged_recipe("fast")
+    plain = fast.finetune.model_copy(update={"template": "plain"})
+    recipe = fast.model_copy(update={"held_out": 2, "finetune": plain})
+    with pytest.raises(ValueError, match="held_out is 2, but the template 'plain' leaves no sample"):
+        gather(vit_folder, lm_folder, recipe, data, seed=0)
+    material = gather(vit_folder, lm_folder, recipe.model_copy(update={"held_out": 0}), data, seed=0)
+    assert (len(material.corpora["finetune"]), len(material.test), material.bad) == (8, 0, {})
+    with pytest.raises(ValueError, match="Expected held-out conversations to score, got none"):
+        held_out(material.vlm, material.test, FeatureCache([], {}))
+
+
+@pytest.mark.parametrize("bad", ["error", "skip"])
+def test_a_manifest_of_other_lengths_and_templates_does_not_decide_for_the_recipe(
+    vit_folder, lm_folder, world, tmp_path, bad
+):
+    """Each row is too long or not to be written as it was validated; the recipe cuts nothing and writes all."""
+    files = {"file": world / "mix.json", "images": world / "images"}
+    captions = {"file": world / "captions.json", "images": world / "images"}
+    recipe = packaged_recipe("fast").model_copy(update={"held_out": 2})
+    for template, most in (("qwen2_base", 10), ("plain", 2048)):
+        manifest = validate(
+            *files.values(),
+            tmp_path / template,
+            tokens=Tokens(lm_folder, template, per_image=16, most=most),
+            workers=1,
+            on_rows=lambda *_: None,
+        )
+        assert sum(manifest.counts.values()) > 0
+        finetune = {**files, "manifest": tmp_path / template}
+        data = Data.model_validate({"pretrain": captions, "finetune": finetune, "bad": bad})
+        material = gather(vit_folder, lm_folder, recipe, data, seed=0)
+        assert (len(material.corpora["finetune"]), material.bad) == (10, {})

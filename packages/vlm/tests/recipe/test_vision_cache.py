@@ -180,8 +180,10 @@ def test_others_read_it_with_safetensors_and_json_alone(encoder, paths, tmp_path
 
 def test_fp16_that_overflows_is_refused(encoder, paths, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "visual_tokens", lambda e, pixels: visual_tokens(e, pixels) * 1e6)
-    with pytest.raises(ValueError, match="bf16 or fp32"):
-        cached(encoder, paths, tmp_path, precision="fp16")
+    for limit in (0, 10**9):
+        with pytest.raises(ValueError, match="bf16 or fp32"):
+            cached(encoder, paths, tmp_path, precision="fp16", memory_limit=limit)
+        cached(encoder, paths, tmp_path, precision="bf16", memory_limit=limit)
 
 
 def test_the_grey_picture_has_tokens_too(encoder, world, paths, tmp_path):

@@ -5,12 +5,15 @@ import shutil
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from kd_vlm.assembly import assemble, save_vlm, standardise_input
 from kd_vlm.encoder import load_encoder
+from kd_vlm.loading import load_vlm
+from kd_vlm.preprocess import padding
 from kd_vlm.templates import END, IMAGE, Turn, encode, qwen2_base
 from PIL import Image
 from safetensors.torch import load_file
@@ -162,3 +165,16 @@ def test_a_checkpoint_does_not_depend_on_where_its_parts_lay(vit_folder, lm_fold
         save_vlm(assemble(load_encoder(vit_folder), lm, torch.Generator().manual_seed(0)), tmp_path / name)
     here, there = ({f.name: f.read_bytes() for f in (tmp_path / name).iterdir()} for name in ("here", "there"))
     assert here == there
+
+
+@pytest.mark.parametrize("ratio", ["square", "pad"])
+def test_a_model_that_is_loaded_sees_pictures_to_the_bit_as_it_was_trained(vit_folder, lm_folder, tmp_path, ratio):
+    encoder = load_encoder(vit_folder)
+    if ratio == "pad":
+        encoder = replace(encoder, processor=padding(encoder.processor))
+    vlm = assemble(encoder, lm_folder, torch.Generator().manual_seed(0))
+    save_vlm(vlm, tmp_path / "vlm")
+    again = load_vlm(tmp_path / "vlm")
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (97, 131, 3), dtype=np.uint8))
+    expected, found = (v.processor.image_processor([noise], return_tensors="pt")["pixel_values"] for v in (vlm, again))
+    assert torch.equal(found, expected)

@@ -5,8 +5,13 @@ import timm
 import torch
 from kd_vlm.assembly import assemble, save_vlm, standardise_input
 from kd_vlm.connectors import projected
+from kd_vlm.corpus import prepare
+from kd_vlm.data import read_conversations
 from kd_vlm.encoder import load_encoder, visual_tokens
+from kd_vlm.features import cache_features
 from kd_vlm.loading import load_vlm, tower_tokens
+from kd_vlm.watching import NEW_TOKENS, answers
+from PIL import Image
 from timm.models import register_model
 from transformers import AutoModelForImageTextToText
 
@@ -175,3 +180,21 @@ def test_standardising_an_identity_is_refused_and_a_layer_norm_does_it_already(v
     before = layers.linear_1.weight.clone()
     standardise_input(shuffle, rows)
     assert torch.equal(layers.linear_1.weight, before)
+
+
+def test_the_table_of_answers_is_what_the_stock_model_says_to_pixels(built, world, tmp_path):
+    encoder, vlm, _ = built
+    options = {"template": "qwen2_base", "least_supervised_share": 0.001}
+    corpus = prepare(vlm, read_conversations(world / "mix.json"), world / "images", **options)
+    paths = list(dict.fromkeys(path for pictures in corpus.pictures for path in pictures))
+    seen = cache_features(encoder, paths, root=tmp_path, memory_limit=10**9, on_batch=lambda n: None)
+    rows = answers(vlm, corpus, seen, "qwen2_base", 4)
+    assert [row["question"] for row in rows][3] == "Say green."
+    pixels = encoder.processor(Image.open(corpus.pictures[0][0]), return_tensors="pt")["pixel_values"]
+    n_answer = sum(label >= 0 for label in corpus.encoded[0].labels)
+    ids = torch.tensor([corpus.encoded[0].ids[:-n_answer]])
+    shaped = pixels[:, None] if vlm.connector == "avg_pool" else pixels
+    asked = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "pixel_values": shaped}
+    out = vlm.model.generate(**asked, max_new_tokens=NEW_TOKENS, do_sample=False)[0, ids.shape[1] :]
+    assert rows[0]["prediction"] == vlm.processor.tokenizer.decode(out, skip_special_tokens=True).strip()
+    assert rows[0]["prediction"]

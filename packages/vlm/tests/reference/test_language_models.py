@@ -7,6 +7,9 @@ import pytest
 import torch
 import transformers
 from kd_vlm.assembly import assemble, save_vlm
+from kd_vlm.batch import collate, supervised_logits
+from kd_vlm.corpus import prepare
+from kd_vlm.data import Sample
 from kd_vlm.encoder import load_encoder
 from kd_vlm.language_model import load_language_model
 from kd_vlm.loading import load_vlm
@@ -122,6 +125,33 @@ def test_any_causal_language_model_keeps_its_logits(vit_folder, tokenizer, tmp_p
     ids = torch.arange(5, 15)[None]
     with torch.no_grad():
         assert torch.equal(vlm.model(input_ids=ids).logits[..., : len(tokenizer)], original(ids).logits)
+
+
+@pytest.mark.parametrize(("name", "learned"), [("GPT2", True), ("OPT", True), ("Llama", False), ("GPTNeoX", False)])
+def test_samples_longer_than_a_table_of_positions_are_refused(vit_folder, tokenizer, tmp_path, name, learned):
+    ends = {"vocab_size": len(tokenizer), "pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0}
+    config = getattr(transformers, f"{name}Config")(**{**SHAPE, **ends, "max_position_embeddings": 64, **ANY[name]})
+    folder = write(tmp_path / "lm", config, tokenizer)
+    vlm = assemble(load_encoder(vit_folder), folder, torch.Generator().manual_seed(0))
+    options = {"template": "qwen2_base", "least_supervised_share": 0.001}
+    samples = [Sample("a", (), (Turn("q", "a " * 200),))]
+    if learned:
+        with pytest.raises(ValueError, match=r"learned 64 positions.*Set max_length: 64"):
+            prepare(vlm, samples, tmp_path, max_length=65, **options)
+    n = 64 if learned else 100
+    corpus = prepare(vlm, samples, tmp_path, max_length=n, **options)
+    assert corpus.lengths == [n]
+    logits, _ = supervised_logits(vlm, collate([corpus.encoded[0]], 0))
+    assert logits.isfinite().all()
+
+
+def test_a_language_model_without_a_number_of_positions_reads_samples_of_any_length(vit_folder, tokenizer, tmp_path):
+    ends = {"vocab_size": len(tokenizer), "pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0}
+    folder = write(tmp_path / "lm", transformers.BloomConfig(**SHAPE, **ends), tokenizer)
+    vlm = assemble(load_encoder(vit_folder), folder, torch.Generator().manual_seed(0))
+    samples = [Sample("a", (), (Turn("q", "a " * 200),))]
+    corpus = prepare(vlm, samples, tmp_path, template="qwen2_base", least_supervised_share=0.001)
+    assert corpus.lengths[0] > 200
 
 
 @pytest.mark.parametrize(

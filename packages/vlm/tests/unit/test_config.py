@@ -66,6 +66,14 @@ def test_a_dry_run_says_what_would_be_done(params):
     result = CliRunner().invoke(app, ["run", "--params", str(params), "--dry-run"])
     assert result.exit_code == 0
     assert "refs/a.json + refs/b.json, recipe tinyllava, seed 0" in result.output
+    data = load_section(params, "vlm", Section).data
+    missing = [f"not there yet: {path}" for path in ("refs/a.json", "refs/b.json", *dict.fromkeys(data.places))]
+    assert result.stderr.splitlines() == missing
+    params.parent.joinpath("there.json").touch()
+    there = f"data.pretrain={{file: {params.parent / 'there.json'}, images: {params.parent}}}"
+    result = CliRunner().invoke(app, ["run", "--params", str(params), "--dry-run", "--set", there])
+    assert len(data.places) == 4
+    assert not any(str(params.parent) in line for line in result.stderr.splitlines())
     result = CliRunner().invoke(app, ["lm", "--params", str(params), "--dry-run"])
     assert result.exit_code == 0
     assert "lm-tiny: 2 layers of width 32" in result.output
