@@ -215,7 +215,6 @@ def _watch(run: Run, features: FeatureCache, first: int) -> tuple[Callable[[int,
     return watcher(
         run.material.test,
         features,
-        run.material.towers["finetune"],
         template=run.job.recipe.finetune.template,
         precision=run.job.recipe.finetune.precision,
         validate_every=run.habits.validate_every,

@@ -11,7 +11,6 @@ from torch import nn
 from kd_vlm.assembly import Vlm
 from kd_vlm.batch import image_inputs
 from kd_vlm.corpus import Corpus
-from kd_vlm.encoder import Encoder
 from kd_vlm.evaluate import held_out
 from kd_vlm.features import FeatureCache
 from kd_vlm.optim import Step
@@ -29,7 +28,6 @@ def cast(precision: str, device: torch.device) -> AbstractContextManager[None]:
 def watcher(
     test: Corpus,
     features: FeatureCache,
-    _tower: Encoder,
     *,
     template: str,
     precision: str,
