@@ -2,13 +2,13 @@
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from kd_analysis.grid import Grid
 from kd_analysis.results import NO_TEACHER, SCORE, Result
 from kd_analysis.table import Cell, Column, Row, Table, blocks, half_width, resolvable, row
-from kd_analysis.tasks import AVERAGE, IMAGENET, IMAGENET_IMAGES, TASKS, task_of
+from kd_analysis.tasks import AVERAGE, IMAGENET, IMAGENET_IMAGES, TASKS, averaged, task_of
 
 
 def beside(ours: Grid, theirs: Grid, names: Mapping[str, str], level: float = 0.95) -> Table:
@@ -16,13 +16,20 @@ def beside(ours: Grid, theirs: Grid, names: Mapping[str, str], level: float = 0.
 
     Cells are matched by framework, language model, teacher, student, loss and data, whose names are compared by their
     letters and digits (`tinyllava` is `TinyLLaVA`), or as `names` says (ours: theirs). The ends of schedules are
-    compared, whatever their length; zero-shot scores only where ours is of ImageNet's 50,000 images.
+    compared, whatever their length; zero-shot scores only where ours is of ImageNet's 50,000 images, averages only of
+    the same benchmarks.
     """
     known = {_key(r, {}): r for r in theirs.results if _comparable(r)}
+    mine, published = _averaged(ours.results, names), _averaged(theirs.results, {})
     order = {t: i for i, t in enumerate((IMAGENET, AVERAGE, *TASKS))}
     found: dict[str, list[tuple[int, Row]]] = {}
     for r in ours.results:
-        if _comparable(r) and (r.task != IMAGENET or r.n == IMAGENET_IMAGES) and (other := known.get(_key(r, names))):
+        key = _key(r, names)
+        if not _comparable(r) or (r.task == IMAGENET and r.n != IMAGENET_IMAGES):
+            continue
+        if r.task == AVERAGE and mine[key[:-1]] != published.get(key[:-1]):
+            continue
+        if other := known.get(key):
             found.setdefault(_model(other), []).append((order.get(r.task, 99), _row(r, other, level)))
     rows = [(title, [one for _, one in sorted(some, key=lambda pair: pair[0])]) for title, some in found.items()]
     columns = (
@@ -44,6 +51,15 @@ def _comparable(r: Result) -> bool:
 def _key(r: Result, names: Mapping[str, str]) -> tuple[Any, ...]:
     parts = (r.framework, r.llm, r.teacher, r.student, r.loss, r.dataset)
     return (*(plain(names.get(part, part)) for part in parts), r.task)
+
+
+def _averaged(results: Iterable[Result], names: Mapping[str, str]) -> dict[tuple[Any, ...], frozenset[str]]:
+    """The benchmarks behind the average of each model, by its key without the task."""
+    tasks: dict[tuple[Any, ...], set[str]] = {}
+    for r in filter(_comparable, results):
+        *model, task = _key(r, names)
+        tasks.setdefault(tuple(model), set()).add(task)
+    return {model: averaged(some) for model, some in tasks.items()}
 
 
 def plain(name: str) -> str:

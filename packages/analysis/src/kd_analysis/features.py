@@ -70,7 +70,8 @@ def extract(
         encoders[name].to(device)
         looks.setdefault(encoders[name].look, []).append(name)
     prepare = {look: encoders[names[0]].prepare() for look, names in looks.items()}
-    with ThreadPoolExecutor() as pool, torch.backends.cudnn.flags(allow_tf32=False):
+    cudnn = torch.backends.cudnn
+    with ThreadPoolExecutor() as pool, cudnn.flags(enabled=cudnn.enabled, allow_tf32=False):  # its default is off
         for some in _batches(pictures, batch or BATCH):
             for look, names in looks.items():
                 asked = {n: [i for i, _ in some if any(i in ids for ids in wanted[n].values())] for n in names}

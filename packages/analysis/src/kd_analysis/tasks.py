@@ -1,6 +1,6 @@
 """The 16 benchmarks as the study groups them. A task that is not in this table is shown under its own key."""
 
-from collections.abc import Set
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 
 
@@ -53,6 +53,11 @@ IMAGENET_IMAGES = 50_000  # in its validation set
 def task_of(key: str) -> Task:
     """The task called `key`; one that the study does not know stands alone in the group "Other"."""
     return TASKS.get(key, Task(key, _TITLES.get(key, key), OTHER))
+
+
+def averaged(tasks: Iterable[str]) -> frozenset[str]:
+    """The benchmarks behind an average, of all scores that stand beside it; all 16 where it stands alone."""
+    return frozenset(tasks) & TASKS.keys() or frozenset(TASKS)
 
 
 _TITLES = {AVERAGE: "Average", IMAGENET: "ImageNet"}

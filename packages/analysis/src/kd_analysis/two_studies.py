@@ -11,7 +11,7 @@ from kd_analysis.grid import Grid, Training, training_of
 from kd_analysis.results import NO_TEACHER, SCORE, Result
 from kd_analysis.scores import InputError
 from kd_analysis.table import Cell, Column, Row, Table, blocks, half_width, resolvable, row
-from kd_analysis.tasks import AVERAGE, IMAGENET, IMAGENET_IMAGES, TASKS, task_of
+from kd_analysis.tasks import AVERAGE, IMAGENET, IMAGENET_IMAGES, TASKS, averaged, task_of
 
 MEASURES = (AVERAGE, IMAGENET)  # of a VLM, of an encoder alone
 ORDER = {task: i for i, task in enumerate((IMAGENET, AVERAGE, *TASKS))}
@@ -95,11 +95,14 @@ def _there(results: Sequence[Result]) -> str:
 
 
 def pairs(one: Side, two: Side) -> Iterator[tuple[Where, Result, Result]]:
-    """The scores that both have, cell by cell, of equally many items where both say how many."""
+    """The scores that both have, cell by cell: of equally many items where both say how many, averages of the same
+    benchmarks."""
     for where, tasks in one.cells.items():
         theirs = two.cells.get(where, {})
         for task in sorted(tasks.keys() & theirs.keys(), key=lambda t: ORDER.get(t, len(ORDER))):
             mine, other = tasks[task], theirs[task]
+            if task == AVERAGE and averaged(tasks) != averaged(theirs):
+                continue
             if mine.n == other.n or not (mine.n and other.n):
                 yield where, mine, other
 
@@ -120,9 +123,9 @@ def tables(one: Side, two: Side, families: Mapping[str, Sequence[str]], level: f
 
 def _columns(one: Side, two: Side) -> tuple[Column, ...]:
     titles = [(a, b) for a, b in zip(one.training[:2], two.training[:2], strict=True) if a != b]
-    first, second = titles[0] if titles else ("First", "Second")
+    first, second = titles[0] if titles else ("", "")
     return (
-        Column("first", first, better=""), Column("second", second, better=""),
+        Column("first", first or "First", better=""), Column("second", second or "Second", better=""),
         Column("difference", "Difference", better="", signed=True),
     )  # fmt: skip
 

@@ -3,6 +3,7 @@ from kd_analysis.compare import beside, plain, unmatched
 from kd_analysis.grid import Grid
 from kd_analysis.paper import published
 from kd_analysis.results import Result
+from kd_analysis.tasks import TASKS
 
 TRAINED = {"student": "vit-t", "loss": "clip-kd", "dataset": "cc12m", "epochs": 32, "epoch": 32}
 
@@ -43,6 +44,15 @@ def test_names_may_be_given(paper):
 def test_zero_shot_scores_of_other_images_are_not_compared(paper):
     assert beside(Grid([ours(task="imagenet", n=960, **TRAINED)]), paper, {}).empty
     assert not beside(Grid([ours(task="imagenet", n=50_000, **TRAINED)]), paper, {}).empty
+
+
+def test_averages_are_compared_over_the_same_benchmarks(paper):
+    place = {"framework": "tinyllava", "llm": "qwen2-0-5b"}
+    whole = [ours(**place, **TRAINED, task=task, n=0) for task in TASKS]
+    for mine, compared in ((whole, True), (whole[:-1], False), ([], True)):
+        average = ours(**place, **TRAINED, task="average", n=0)
+        found = rows(beside(Grid([*mine, average]), paper, {}))
+        assert ("Average" in {task for _, task in found}) is compared, len(mine)
 
 
 def test_an_epoch_inside_a_schedule_is_not_compared_with_the_end_of_another(paper):

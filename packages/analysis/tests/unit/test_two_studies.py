@@ -86,6 +86,19 @@ def test_scores_over_other_numbers_of_items_are_not_compared():
     assert {mine.teacher for _, mine, _ in pairs(one, two)} == {"large"}
 
 
+def test_averages_over_other_benchmarks_are_not_compared():
+    fewer = [r for r in paper_like() if r.task != "mmvp"]
+    found = by_name(tables(*both(two=fewer), {"family": ["small", "large"]}))
+    assert {labels for _, labels in found["beside_scores"]} == {"GQA", "Zero-shot"}
+    assert {title for title, *_ in found["beside_averages"]} == {"Zero-shot"}
+
+
+def test_columns_have_names_where_one_study_alone_names_its_data():
+    nameless = [r for one in ("small", "large") for r in student(one, 40, loss="clip-kd", dataset="")]
+    found = tables(*both(one=student("small", 41, loss="clip-kd"), two=nameless), {})
+    assert [c.title for c in found[0].columns] == ["cc12m", "Second", "Difference"]
+
+
 def test_names_may_differ():
     renamed = [r.model_copy(update={"llm": "Qwen2"}) for r in paper_like() if r.llm]
     two = side("paper", renamed, {}, {})
