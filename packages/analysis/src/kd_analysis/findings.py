@@ -16,7 +16,7 @@ from kd_analysis.plots import Plot, all_plots
 from kd_analysis.recipes import Recipe
 from kd_analysis.results import Result
 from kd_analysis.rows import Row, chance, rows
-from kd_analysis.scores import ZEROSHOT, Scored, read_scored, refuse_doubles, reweighted
+from kd_analysis.scores import ZEROSHOT, InputError, Scored, read_scored, refuse_doubles, reweighted
 from kd_analysis.similarity import Measured, Record, TeacherDifference, read_records
 from kd_analysis.statistics_tables import ask, families_of
 from kd_analysis.statistics_tables import tables as statistics
@@ -96,9 +96,16 @@ def find(
     provenance: Mapping[str, Mapping[str, str]] | None = None,
     lost: Sequence[Missing] = (),
 ) -> Findings:
-    """Compute everything from what was read; no file is touched."""
+    """Compute everything from what was read; no file is touched.
+
+    Raises:
+        InputError: If there are similarities, but none at the tap that is to be shown.
+    """
     how = settings.how
     tap = settings.tap or (records[0].tap if records else "")
+    if records and not any(r.tap == tap for r in records):
+        there = ", ".join(sorted({r.tap for r in records}))
+        raise InputError(f"Expected similarities at {tap!r}, got those at {there}. Set analysis.tap to one of these.")
     every_record, records = list(records), [r for r in records if r.tap == tap]
     study = assemble(zeroshot, evaluated, settings.encoders)
     tasks = in_order(study.tasks)

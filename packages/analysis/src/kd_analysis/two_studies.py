@@ -96,7 +96,8 @@ def _there(results: Sequence[Result]) -> str:
 
 def pairs(one: Side, two: Side) -> Iterator[tuple[Where, Result, Result]]:
     """The scores that both have, cell by cell: of equally many items where both say how many, averages of the same
-    benchmarks."""
+    benchmarks.
+    """
     for where, tasks in one.cells.items():
         theirs = two.cells.get(where, {})
         for task in sorted(tasks.keys() & theirs.keys(), key=lambda t: ORDER.get(t, len(ORDER))):

@@ -9,6 +9,7 @@ from kd_analysis.claims import Resampling
 from kd_analysis.cli import app
 from kd_analysis.findings import Settings, find, read_inputs
 from kd_analysis.report import report
+from kd_analysis.scores import InputError
 from kd_analysis.words import number, signed
 from typer.testing import CliRunner
 
@@ -232,6 +233,11 @@ def test_the_command_writes_the_page_and_says_the_answer(inputs, params_file):
     assert done.exit_code == 0
     assert "Not resolvable. Students of large" in done.output
     assert (inputs / "r" / "report.html").is_file()
+
+
+def test_similarities_at_other_taps_alone_are_not_taken_for_none(inputs):
+    with pytest.raises(InputError, match=r"Expected similarities at 'embed', got those at pooled[.] Set analysis.tap"):
+        found_in(inputs, Settings(HOW, tap="embed"))
 
 
 def test_similarities_of_another_tap_do_not_mix_into_the_page(inputs):
