@@ -136,15 +136,7 @@ class VisionCache:
         return [d for d in dict.fromkeys(images) if bytes.fromhex(d) not in self.index]
 
     def append(self, images: Sequence[str], tokens: np.ndarray) -> None:
-        """Add a shard: digests (n) and tokens (n, p, w) in the cache's raw type. Only while `writing`.
-
-        Raises:
-            ValueError: If a token is not finite, as happens when fp16 overflows.
-        """
-        if self.precision != "bf16" and not np.isfinite(tokens).all():
-            raise ValueError(
-                f"The tower's tokens are not finite in {self.precision}; take bf16 or fp32 for the vision cache."
-            )
+        """Add a shard: digests (n) and tokens (n, p, w) as `as_raw` gives them. Only while `writing`."""
         entries = listed(self.folder)
         name = f"shard-{len(entries):05d}.safetensors"
         digests = np.frombuffer(bytes.fromhex("".join(images)), np.uint8).reshape(-1, 32)
@@ -210,11 +202,17 @@ def file_digest_of(path: Path) -> str:
 
 
 def as_raw(tokens: "Tensor", precision: Precision) -> np.ndarray:
-    """Tokens, rounded to a cache's precision, in its raw type."""
+    """Tokens, rounded to a cache's precision, in its raw type.
+
+    Raises:
+        ValueError: If one is not finite then, as happens when fp16 overflows.
+    """
     import torch
 
     types = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
     rounded = tokens.to(types[precision])
+    if not torch.isfinite(rounded).all():
+        raise ValueError(f"The tower's tokens are not finite in {precision}; take bf16 or fp32 for the vision cache.")
     raw: np.ndarray = (rounded.view(torch.uint16) if precision == "bf16" else rounded).numpy()
     return raw
 

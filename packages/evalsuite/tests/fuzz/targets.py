@@ -205,7 +205,8 @@ TARGETS = (
     ), refused, named=None, seconds=4.0),
     Target("answers_jsonl", "a.jsonl", answered, (
         lines({"question_id": 1, "text": "B", "prompt": "What 1?"}, {"question_id": 2, "text": "C"}),
-        lines({"doc_id": 0, "filtered_resps": ["B"]}, {"doc_id": 1, "resps": [["C"]]}), PREDICTIONS.split(b"\n")[0],
+        lines({"doc_id": 0, "filtered_resps": ["B"]}, {"doc_id": 1, "filtered_resps": ["C"], "resps": [["C"]]}),
+        PREDICTIONS.split(b"\n")[0],
     ), refused),
     Target("answers_json", "a.json", answered, (
         json.dumps({"1": {"response": "B", "pid": "1"}, "2": {"response": "C", "pid": "2"}}).encode(),

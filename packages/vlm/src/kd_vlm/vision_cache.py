@@ -212,7 +212,7 @@ def as_raw(tokens: "Tensor", precision: Precision) -> np.ndarray:
     types = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
     rounded = tokens.to(types[precision])
     if not torch.isfinite(rounded).all():
-        raise ValueError(f"The tower's tokens are not finite in {precision}; set visual_precision: bf16 or fp32.")
+        raise ValueError(f"The tower's tokens are not finite in {precision}; take bf16 or fp32 for the vision cache.")
     raw: np.ndarray = (rounded.view(torch.uint16) if precision == "bf16" else rounded).numpy()
     return raw
 
